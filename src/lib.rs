@@ -1,0 +1,4 @@
+//! onced
+
+pub mod domain;
+pub mod pb;
