@@ -54,7 +54,9 @@ pub fn decide(
         _ => return decide_vacant(command, now, next_fencing_token),
     };
     match command {
-        Command::Reserve(reserve) => decide_reserve(record, phase, reserve, now, next_fencing_token),
+        Command::Reserve(reserve) => {
+            decide_reserve(record, phase, reserve, now, next_fencing_token)
+        }
         Command::Complete(complete) => decide_complete(record, phase, complete, now),
         Command::Renew(renew) => decide_renew(record, renew, now),
         Command::Release(release) => decide_release(record, release, now),
@@ -66,7 +68,9 @@ pub fn decide(
 pub fn purge(record: &Record, now: Moment) -> Write {
     match phase_of(Some(record), now) {
         Phase::Vacant => Write::Delete,
-        Phase::Held | Phase::Lapsed | Phase::InDoubt | Phase::Released | Phase::Completed => Write::Keep,
+        Phase::Held | Phase::Lapsed | Phase::InDoubt | Phase::Released | Phase::Completed => {
+            Write::Keep
+        }
     }
 }
 
@@ -173,7 +177,8 @@ fn decide_renew(record: &Record, renew: &Renew, now: Moment) -> Transition {
         State::Reserved { lease_expiry_action, .. } => {
             let lease_until = now.plus(renew.lease);
             let mut record = record.clone();
-            record.state = State::Reserved { lease_until, lease_expiry_action: *lease_expiry_action };
+            record.state =
+                State::Reserved { lease_until, lease_expiry_action: *lease_expiry_action };
             if let Some(checkpoint) = &renew.checkpoint {
                 record.checkpoint.clone_from(checkpoint);
             }
@@ -191,7 +196,10 @@ fn decide_release(record: &Record, release: &Release, now: Moment) -> Transition
     match &record.state {
         State::Reserved { .. } => Transition {
             decision: Decision::Released,
-            write: Write::Put(Record { state: State::Released { released_at: now }, ..record.clone() }),
+            write: Write::Put(Record {
+                state: State::Released { released_at: now },
+                ..record.clone()
+            }),
         },
         State::Released { .. } => keep(Decision::Released),
         State::Completed(_) => refuse(Refusal::AlreadyCompleted),

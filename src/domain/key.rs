@@ -29,7 +29,10 @@ impl Namespace {
         if name.is_empty() || name.len() > Self::MAX_BYTES {
             return Err(NamespaceError::Length(name.len()));
         }
-        match name.bytes().position(|byte| !matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.')) {
+        match name
+            .bytes()
+            .position(|byte| !matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.'))
+        {
             Some(at) => Err(NamespaceError::Character(at)),
             None => Ok(Self(name)),
         }

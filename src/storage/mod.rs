@@ -1,0 +1,5 @@
+//! Storage.
+
+mod open;
+
+pub use open::StoreUrl;
