@@ -21,10 +21,6 @@ fn main() -> anyhow::Result<()> {
     fs::write(out.join("onced_v1_descriptor.bin"), public.encode_to_vec())?;
 
     let all = protox::compile(PROTOS, ["proto"])?;
-    tonic_prost_build::configure()
-        .build_client(true)
-        .build_server(true)
-        .bytes("onced.v1.Response.payload")
-        .compile_fds(all)?;
+    tonic_prost_build::configure().build_client(true).build_server(true).compile_fds(all)?;
     Ok(())
 }

@@ -1,5 +1,9 @@
 //! onced
 
+pub mod api;
+pub mod clock;
+pub mod config;
 pub mod domain;
 pub mod pb;
+pub mod server;
 pub mod storage;

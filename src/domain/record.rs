@@ -1,6 +1,7 @@
 //! What is known of one key, and the phase that it is in at a moment.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use super::{FencingToken, Fingerprint, Moment, OwnerToken, Span};
@@ -94,8 +95,8 @@ pub struct Completion {
     pub late: bool,
 }
 
-/// The answer to the operation itself, opaque to onced.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The answer to the operation itself, opaque to onced and kept out of its logs.
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Response {
     /// The body.
     pub payload: Vec<u8>,
@@ -105,6 +106,12 @@ pub struct Response {
     pub status_code: i32,
     /// Anything else to replay.
     pub metadata: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Response({} bytes, status code {})", self.payload.len(), self.status_code)
+    }
 }
 
 /// Where a key stands at a moment.

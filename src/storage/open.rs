@@ -3,6 +3,14 @@
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
+
+use super::Engine;
+use super::fault::FaultPlan;
+use super::memory::MemoryEngine;
+use super::rocks::RocksEngine;
+use crate::clock::Clock;
+use crate::domain::Span;
 
 /// Where records are kept, as the setting `store` names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,5 +51,96 @@ impl fmt::Display for StoreUrl {
             Self::RocksDb(path) => write!(f, "rocksdb:{}", path.display()),
             Self::Memory => f.write_str("memory:"),
         }
+    }
+}
+
+/// How a store is opened.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// How long owners have to renew leases that ended while the server was down; from its
+    /// start on. Zero: such leases have lapsed.
+    pub restart_grace: Span,
+    /// How many calls may wait for the engine.
+    pub max_in_flight: usize,
+    /// How many bytes the waiting calls may hold together.
+    pub max_in_flight_bytes: usize,
+    /// The size of one memtable in bytes. There are up to four for each of two tables.
+    pub memtable_bytes: usize,
+    /// The size of the block cache in bytes.
+    pub block_cache_bytes: usize,
+    /// With less free disk than this many bytes, new reservations are refused.
+    pub min_free_disk_bytes: u64,
+    /// What goes wrong on purpose; only tests have a plan.
+    pub faults: Option<Arc<FaultPlan>>,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            restart_grace: Span::from_secs(10),
+            max_in_flight: 16_384,
+            max_in_flight_bytes: 256 << 20,
+            memtable_bytes: 16 << 20,
+            block_cache_bytes: 64 << 20,
+            min_free_disk_bytes: 64 << 20,
+            faults: None,
+        }
+    }
+}
+
+/// Why a store cannot be opened, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has it open.
+    #[error("{path:?} is in use by another server; stop it, or give this one another `store`")]
+    InUse {
+        /// The data directory.
+        path: PathBuf,
+    },
+    /// There is nothing to open.
+    #[error("{path:?} holds no store")]
+    Missing {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// It was written in another format.
+    #[error(
+        "{path:?} has format {found}, this build reads format {supported}; use the build that wrote it"
+    )]
+    Format {
+        /// The data directory.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The format of this build.
+        supported: u32,
+    },
+    /// It cannot be read.
+    #[error("{path:?} is damaged: {cause}; restore a copy, or move it away to start empty")]
+    Damaged {
+        /// The data directory.
+        path: PathBuf,
+        /// What the storage library says.
+        cause: String,
+    },
+    /// It cannot be reached.
+    #[error("{path:?} cannot be opened: {cause}")]
+    Unavailable {
+        /// The data directory.
+        path: PathBuf,
+        /// What the system says.
+        cause: String,
+    },
+}
+
+/// Opens the store that `url` names.
+pub fn open(
+    url: &StoreUrl,
+    clock: Arc<dyn Clock>,
+    options: &StoreOptions,
+) -> Result<Arc<dyn Engine>, OpenError> {
+    match url {
+        StoreUrl::RocksDb(path) => Ok(Arc::new(RocksEngine::open(path, clock, options)?)),
+        StoreUrl::Memory => Ok(Arc::new(MemoryEngine::new(clock))),
     }
 }

@@ -1,0 +1,34 @@
+# onced: build, run, test. `make` alone lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run test lint release setup
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+run: setup ## Start the server on 127.0.0.1:50051; ARGS="--store memory:" adds arguments
+	@.ci/with-progress cargo build
+	@exec cargo run --quiet -- serve $(ARGS)
+
+test: setup ## Run all tests; ARGS="decide" picks some by name
+	@.ci/with-progress cargo test $(ARGS)
+
+lint: setup ## Check the formatting, clippy's lints and the protos (needs buf)
+	cargo fmt --check
+	@command -v buf >/dev/null || { echo "buf is missing: npm install --global @bufbuild/buf" >&2; exit 1; }
+	buf lint proto
+	.ci/with-progress cargo clippy --all-targets -- --deny warnings
+
+# RocksDB compiles to the same archive for both profiles (see Cargo.toml), so the release
+# links the one that `make run` and `make test` use. Cargo itself says where it lies.
+release: setup ## Build the optimised binary, target/release/onced
+	@archive=$$(.ci/with-progress cargo build --package librocksdb-sys \
+	    --message-format json-render-diagnostics | \
+	    sed -n '/"build-script-executed"/s/.*librocksdb-sys.*"out_dir":"\([^"]*\)".*/\1/p'); \
+	ROCKSDB_LIB_DIR="$$archive" ROCKSDB_STATIC=1 cargo build --release
+
+setup: ## Install what the build needs, and write .cargo/machine.toml
+	@.ci/setup

@@ -1,0 +1,172 @@
+//! Every fault is found, all of them at once, and nothing secret is quoted.
+
+use tonic::metadata::MetadataValue;
+
+use super::*;
+
+const TOKEN: &str = "0190b3b4-7f6e-4c6c-9d56-3f3f8d1f2a10";
+
+fn span(seconds: i64, nanos: i32) -> Option<prost_types::Duration> {
+    Some(prost_types::Duration { seconds, nanos })
+}
+
+fn fields<T: std::fmt::Debug>(result: Result<T, Violations>) -> Vec<&'static str> {
+    result.unwrap_err().into_iter().map(|violation| violation.field).collect()
+}
+
+fn reserve_request() -> v1::ReserveRequest {
+    v1::ReserveRequest { key: "order-1".into(), ..Default::default() }
+}
+
+fn reserved(request: v1::ReserveRequest) -> Reserve {
+    match reserve(request, &Limits::default()).unwrap() {
+        (_, Command::Reserve(reserve)) => reserve,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn completed(response: v1::Response, limits: &Limits) -> Complete {
+    let request = v1::CompleteRequest {
+        key: "order-1".into(),
+        owner_token: TOKEN.into(),
+        result: v1::Result::Succeeded.into(),
+        response: Some(response),
+        ..Default::default()
+    };
+    match complete(request, limits).unwrap() {
+        (_, Command::Complete(complete)) => complete,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn all_faults_of_a_request_are_reported_at_once() {
+    let request = v1::ReserveRequest {
+        namespace: "Orders".into(),
+        key: String::new(),
+        fingerprint: vec![0; 65],
+        owner_token: "me".into(),
+        lease: span(-1, 0),
+        lease_expiry_action: 7,
+        wait_timeout: span(1, 0),
+        retry_failed: false,
+        holder: "x".repeat(129),
+    };
+    assert_eq!(
+        fields(reserve(request, &Limits::default())),
+        [
+            "namespace",
+            "key",
+            "fingerprint",
+            "owner_token",
+            "lease",
+            "lease_expiry_action",
+            "wait_timeout",
+            "holder"
+        ]
+    );
+    let request = v1::CompleteRequest { retention: span(0, -1), ..Default::default() };
+    assert_eq!(
+        fields(complete(request, &Limits::default())),
+        ["key", "owner_token", "result", "retention"]
+    );
+    let request = v1::RenewRequest {
+        key: "k".into(),
+        checkpoint: Some(vec![0; MAX_CHECKPOINT_BYTES + 1]),
+        ..Default::default()
+    };
+    assert_eq!(fields(renew(request, &Limits::default())), ["owner_token", "checkpoint"]);
+    let request = v1::LookupRequest { wait_timeout: span(0, 1), ..Default::default() };
+    assert_eq!(fields(lookup(request)), ["key", "wait_timeout"]);
+    assert_eq!(fields(release(v1::ReleaseRequest::default())), ["key", "owner_token"]);
+}
+
+#[test]
+fn what_is_at_a_bound_is_accepted() {
+    let request = v1::ReserveRequest {
+        namespace: "n".repeat(63),
+        key: " ~".repeat(127) + "k",
+        fingerprint: vec![0; 64],
+        holder: "ä".repeat(128),
+        wait_timeout: span(0, 0),
+        ..Default::default()
+    };
+    assert!(reserve(request, &Limits::default()).is_ok());
+}
+
+#[test]
+fn faults_quote_neither_keys_nor_tokens() {
+    let request = v1::CompleteRequest {
+        key: "secret-key\n".into(),
+        owner_token: "secret-token".into(),
+        ..Default::default()
+    };
+    for violation in complete(request, &Limits::default()).unwrap_err() {
+        assert!(!violation.description.contains("secret"), "{violation:?}");
+    }
+}
+
+#[test]
+fn spans_are_settled_within_their_bounds() {
+    let lease = |lease| reserved(v1::ReserveRequest { lease, ..reserve_request() }).lease;
+    assert_eq!(lease(None), Span::from_secs(30));
+    assert_eq!(lease(span(0, 0)), Span::from_millis(100));
+    assert_eq!(lease(span(1, 500_000_000)), Span::from_millis(1_500));
+    assert_eq!(lease(span(i64::MAX, 0)), Span::from_secs(24 * 60 * 60));
+}
+
+#[test]
+fn an_impossible_duration_is_refused() {
+    let request = v1::ReserveRequest { lease: span(0, 1_000_000_000), ..reserve_request() };
+    assert_eq!(fields(reserve(request, &Limits::default())), ["lease"]);
+}
+
+#[test]
+fn an_empty_namespace_is_the_default_one() {
+    let (key, _) = reserve(reserve_request(), &Limits::default()).unwrap();
+    assert_eq!(key.namespace.as_str(), "default");
+}
+
+#[test]
+fn an_absent_owner_token_is_minted_and_never_the_same() {
+    let (one, two) = (reserved(reserve_request()), reserved(reserve_request()));
+    assert_ne!(one.owner_token, two.owner_token);
+}
+
+#[test]
+fn the_nil_uuid_is_no_owner_token() {
+    let request = v1::ReserveRequest { owner_token: Uuid::nil().to_string(), ..reserve_request() };
+    assert_eq!(fields(reserve(request, &Limits::default())), ["owner_token"]);
+}
+
+#[test]
+fn a_response_past_the_bound_is_omitted_but_known_by_size_and_digest() {
+    let limits = Limits { max_response_bytes: 10, ..Limits::default() };
+    let response = |payload: &[u8]| v1::Response {
+        payload: payload.to_vec(),
+        content_type: "a".into(),
+        status_code: 200,
+        ..Default::default()
+    };
+    let fits = completed(response(b"123456789"), &limits);
+    assert!(!fits.response_omitted);
+    assert_eq!(fits.response.payload, b"123456789");
+    let large = completed(response(b"1234567890"), &limits);
+    assert!(large.response_omitted);
+    assert_eq!(large.response, Response { status_code: 200, ..Response::default() });
+    assert_eq!(large.response_size_bytes, 10);
+    assert_eq!(large.response_digest, <[u8; 32]>::from(Sha256::digest(b"1234567890")));
+}
+
+#[test]
+fn timeouts_are_read_as_grpc_has_them() {
+    let read = |text: &'static str| timeout(Some(&MetadataValue::from_static(text)));
+    assert_eq!(read("2S"), Some(Duration::from_secs(2)));
+    assert_eq!(read("1500m"), Some(Duration::from_millis(1_500)));
+    assert_eq!(read("99999999H"), Some(Duration::from_secs(99_999_999 * 3_600)));
+    assert_eq!(read("250u"), Some(Duration::from_micros(250)));
+    for malformed in ["", "S", "5", "5x", "-5S", "123456789S"] {
+        assert_eq!(read(malformed), None, "{malformed:?}");
+    }
+    assert_eq!(timeout(None), None);
+}

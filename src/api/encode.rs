@@ -1,0 +1,129 @@
+//! From decisions and records to answers.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use crate::domain::{
+    Completion, Granted, InDoubt, InProgress, Moment, Outcome, OwnerToken, Phase, Record, Span,
+    State, phase_of,
+};
+use crate::pb::v1;
+
+/// The shortest and the longest hint to a caller that met a running reservation.
+const RETRY_DELAY: (Span, Span) = (Span::from_millis(50), Span::from_secs(5));
+
+/// A moment as the wire has it.
+pub fn timestamp(moment: Moment) -> prost_types::Timestamp {
+    let millis = moment.as_millis();
+    prost_types::Timestamp {
+        seconds: millis.div_euclid(1_000),
+        nanos: i32::try_from(millis.rem_euclid(1_000)).expect("less than a thousand") * 1_000_000,
+    }
+}
+
+fn duration(span: Span) -> prost_types::Duration {
+    let millis = span.as_millis();
+    prost_types::Duration {
+        seconds: millis / 1_000,
+        nanos: i32::try_from(millis % 1_000).expect("less than a thousand") * 1_000_000,
+    }
+}
+
+fn attempt(attempt: u32) -> i32 {
+    i32::try_from(attempt).unwrap_or(i32::MAX)
+}
+
+fn owner_token(token: OwnerToken) -> String {
+    Uuid::from_bytes(*token.as_bytes()).to_string()
+}
+
+/// The right to run the operation.
+pub fn granted(granted: Granted) -> v1::Granted {
+    v1::Granted {
+        owner_token: owner_token(granted.owner_token),
+        fencing_token: granted.fencing_token.get(),
+        lease_expire_time: Some(timestamp(granted.lease_until)),
+        attempt: attempt(granted.attempt),
+        takeover: granted.takeover,
+        checkpoint: granted.checkpoint,
+    }
+}
+
+/// Somebody else's running reservation, seen at `now`.
+pub fn in_progress(in_progress: InProgress, now: Moment) -> v1::InProgress {
+    let tenth = Span::from_millis(in_progress.lease_until.since(now).as_millis() / 10);
+    v1::InProgress {
+        lease_expire_time: Some(timestamp(in_progress.lease_until)),
+        retry_delay: Some(duration(tenth.clamp(RETRY_DELAY.0, RETRY_DELAY.1))),
+        attempt: attempt(in_progress.attempt),
+        holder: in_progress.holder,
+    }
+}
+
+/// A reservation whose owner vanished.
+pub fn in_doubt(in_doubt: InDoubt) -> v1::InDoubt {
+    v1::InDoubt {
+        lease_expire_time: Some(timestamp(in_doubt.lease_until)),
+        attempt: attempt(in_doubt.attempt),
+        holder: in_doubt.holder,
+        checkpoint: in_doubt.checkpoint,
+    }
+}
+
+/// The stored end of an operation.
+pub fn completion(completion: &Completion) -> v1::Completion {
+    let result = match completion.result {
+        Outcome::Succeeded => v1::Result::Succeeded,
+        Outcome::Failed => v1::Result::Failed,
+    };
+    let response = &completion.response;
+    let metadata: HashMap<_, _> =
+        response.metadata.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    v1::Completion {
+        result: result.into(),
+        response: Some(v1::Response {
+            payload: response.payload.clone(),
+            content_type: response.content_type.clone(),
+            status_code: response.status_code,
+            metadata,
+        }),
+        complete_time: Some(timestamp(completion.completed_at)),
+        expire_time: Some(timestamp(completion.retained_until)),
+        attempt: attempt(completion.attempt),
+        fencing_token: completion.fencing_token.get(),
+        late: completion.late,
+        response_omitted: completion.response_omitted,
+        response_digest: completion.response_digest.to_vec(),
+        response_size_bytes: i64::try_from(completion.response_size_bytes).unwrap_or(i64::MAX),
+    }
+}
+
+/// A record as it stood at `now`, without its owner token.
+pub fn record(record: Record, now: Moment) -> v1::Record {
+    let state = match phase_of(Some(&record), now) {
+        Phase::Vacant => v1::RecordState::Unspecified,
+        Phase::Held => v1::RecordState::Held,
+        Phase::Lapsed => v1::RecordState::Lapsed,
+        Phase::InDoubt => v1::RecordState::InDoubt,
+        Phase::Released => v1::RecordState::Released,
+        Phase::Completed => v1::RecordState::Completed,
+    };
+    let (lease_expire_time, stored_completion) = match &record.state {
+        State::Reserved { lease_until, .. } => (Some(timestamp(*lease_until)), None),
+        State::Released { .. } => (None, None),
+        State::Completed(end) => (None, Some(completion(end))),
+    };
+    v1::Record {
+        state: state.into(),
+        fingerprint: record.fingerprint.as_bytes().to_vec(),
+        attempt: attempt(record.attempt),
+        fencing_token: record.fencing_token.get(),
+        create_time: Some(timestamp(record.created_at)),
+        lease_expire_time,
+        completion: stored_completion,
+        expire_time: Some(timestamp(record.retained_until())),
+        holder: record.holder,
+        checkpoint: record.checkpoint,
+    }
+}

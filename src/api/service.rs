@@ -1,0 +1,153 @@
+//! `onced.v1.IdempotencyService` over an engine.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tonic::{Request, Response, Status};
+
+use super::decode::{self, Limits};
+use super::{encode, status};
+use crate::domain::{Command, Decision, RecordKey};
+use crate::pb::v1::idempotency_service_server::IdempotencyService;
+use crate::pb::v1::{self, reserve_response};
+use crate::storage::{Decided, Engine};
+
+/// The service: stateless, one engine, one set of limits.
+#[derive(Clone)]
+pub struct IdempotencyApi {
+    engine: Arc<dyn Engine>,
+    limits: Limits,
+}
+
+impl IdempotencyApi {
+    /// The service over `engine`, which holds requests to `limits`.
+    pub fn new(engine: Arc<dyn Engine>, limits: Limits) -> Self {
+        Self { engine, limits }
+    }
+
+    /// Applies a command. Refusals come back as statuses, everything else as a decision.
+    async fn apply(
+        &self,
+        key: RecordKey,
+        command: Command,
+        deadline: Option<Instant>,
+    ) -> Result<Decided<Decision>, Status> {
+        // Kept for the refusal: the engine takes the key.
+        let named = key.clone();
+        let decided =
+            self.engine.apply(key, command, deadline).await.map_err(status::unanswered)?;
+        match decided.answer {
+            Decision::Refused(refusal) => Err(status::refused(refusal, &named)),
+            _ => Ok(decided),
+        }
+    }
+}
+
+/// When the caller stops to care, by its own word.
+fn deadline<T>(request: &Request<T>) -> Option<Instant> {
+    decode::timeout(request.metadata().get("grpc-timeout"))
+        .and_then(|timeout| Instant::now().checked_add(timeout))
+}
+
+/// An engine answers a command with a decision of its kind; anything else is a bug in it.
+fn mismatched() -> Status {
+    tracing::error!("the engine answered another command");
+    Status::internal("the engine answered another command")
+}
+
+#[tonic::async_trait]
+impl IdempotencyService for IdempotencyApi {
+    async fn reserve(
+        &self,
+        request: Request<v1::ReserveRequest>,
+    ) -> Result<Response<v1::ReserveResponse>, Status> {
+        let deadline = deadline(&request);
+        let (key, command) =
+            decode::reserve(request.into_inner(), &self.limits).map_err(status::invalid)?;
+        let Decided { answer, decided_at } = self.apply(key, command, deadline).await?;
+        let outcome = match answer {
+            Decision::Granted(granted) => {
+                reserve_response::Outcome::Granted(encode::granted(granted))
+            }
+            Decision::InProgress(in_progress) => {
+                reserve_response::Outcome::InProgress(encode::in_progress(in_progress, decided_at))
+            }
+            Decision::Replayed(completion) => {
+                reserve_response::Outcome::Completed(encode::completion(&completion))
+            }
+            Decision::InDoubt(in_doubt) => {
+                reserve_response::Outcome::InDoubt(encode::in_doubt(in_doubt))
+            }
+            _ => return Err(mismatched()),
+        };
+        Ok(Response::new(v1::ReserveResponse {
+            outcome: Some(outcome),
+            decide_time: Some(encode::timestamp(decided_at)),
+        }))
+    }
+
+    async fn complete(
+        &self,
+        request: Request<v1::CompleteRequest>,
+    ) -> Result<Response<v1::CompleteResponse>, Status> {
+        let deadline = deadline(&request);
+        let (key, command) =
+            decode::complete(request.into_inner(), &self.limits).map_err(status::invalid)?;
+        let Decided { answer, decided_at } = self.apply(key, command, deadline).await?;
+        match answer {
+            Decision::Completed(completion) => Ok(Response::new(v1::CompleteResponse {
+                completion: Some(encode::completion(&completion)),
+                decide_time: Some(encode::timestamp(decided_at)),
+            })),
+            _ => Err(mismatched()),
+        }
+    }
+
+    async fn release(
+        &self,
+        request: Request<v1::ReleaseRequest>,
+    ) -> Result<Response<v1::ReleaseResponse>, Status> {
+        let deadline = deadline(&request);
+        let (key, command) = decode::release(request.into_inner()).map_err(status::invalid)?;
+        let Decided { answer, decided_at } = self.apply(key, command, deadline).await?;
+        match answer {
+            Decision::Released => Ok(Response::new(v1::ReleaseResponse {
+                decide_time: Some(encode::timestamp(decided_at)),
+            })),
+            _ => Err(mismatched()),
+        }
+    }
+
+    async fn renew(
+        &self,
+        request: Request<v1::RenewRequest>,
+    ) -> Result<Response<v1::RenewResponse>, Status> {
+        let deadline = deadline(&request);
+        let (key, command) =
+            decode::renew(request.into_inner(), &self.limits).map_err(status::invalid)?;
+        let Decided { answer, decided_at } = self.apply(key, command, deadline).await?;
+        match answer {
+            Decision::Renewed { lease_until } => Ok(Response::new(v1::RenewResponse {
+                lease_expire_time: Some(encode::timestamp(lease_until)),
+                decide_time: Some(encode::timestamp(decided_at)),
+            })),
+            _ => Err(mismatched()),
+        }
+    }
+
+    async fn lookup(
+        &self,
+        request: Request<v1::LookupRequest>,
+    ) -> Result<Response<v1::LookupResponse>, Status> {
+        let deadline = deadline(&request);
+        let key = decode::lookup(request.into_inner()).map_err(status::invalid)?;
+        let named = key.clone();
+        let Decided { answer, decided_at } =
+            self.engine.lookup(key, deadline).await.map_err(status::unanswered)?;
+        let record = answer.ok_or_else(|| status::not_found(&named))?;
+        Ok(Response::new(v1::LookupResponse {
+            record: Some(encode::record(record, decided_at)),
+            decide_time: Some(encode::timestamp(decided_at)),
+        }))
+    }
+}

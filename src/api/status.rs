@@ -1,0 +1,138 @@
+//! Every status that onced sends, in one place: code, reason and details.
+//!
+//! What a correct caller meets in normal operation is not here; it is an outcome in an OK
+//! answer. A status tells the caller what to do next. Owner tokens, full keys and stored
+//! responses never appear in one: a key is named by a part of its digest.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Status};
+use tonic_types::{
+    ErrorDetails, FieldViolation, PreconditionViolation, QuotaViolation, StatusExt as _,
+};
+
+use super::decode::Violations;
+use crate::domain::{RecordKey, Refusal};
+use crate::storage::EngineError;
+
+/// The domain of every reason.
+pub const DOMAIN: &str = "onced";
+
+/// The trailer that gRPC clients with retries obey, from gRPC's retry design (A6).
+pub const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
+
+/// How soon a call is worth repeating when the server is busy, or may have done it.
+const SOON: Duration = Duration::from_millis(100);
+/// How soon when it is stopping or failing, and somebody has to start it again.
+const LATER: Duration = Duration::from_secs(1);
+/// How soon when somebody has to make room on the disk.
+const MUCH_LATER: Duration = Duration::from_secs(10);
+
+/// The request itself is wrong.
+pub fn invalid(violations: Violations) -> Status {
+    let fields: Vec<_> = violations.iter().map(|violation| violation.field).collect();
+    let message = format!("invalid {}", fields.join(", "));
+    let mut details = reason("INVALID_FIELD");
+    details.set_bad_request(
+        violations
+            .into_iter()
+            .map(|violation| FieldViolation::new(violation.field, violation.description))
+            .collect::<Vec<_>>(),
+    );
+    Status::with_error_details(Code::InvalidArgument, message, details)
+}
+
+/// The record stands against it.
+pub fn refused(refusal: Refusal, key: &RecordKey) -> Status {
+    match refusal {
+        Refusal::FingerprintMismatch => precondition(
+            "FINGERPRINT_MISMATCH",
+            "the key is bound to a request with another fingerprint",
+            key,
+        ),
+        Refusal::ResultConflict => precondition(
+            "RESULT_CONFLICT",
+            "the operation was completed with another result already",
+            key,
+        ),
+        Refusal::AlreadyCompleted => {
+            precondition("ALREADY_COMPLETED", "the operation is completed already", key)
+        }
+        Refusal::LeaseLost => Status::with_error_details(
+            Code::Aborted,
+            "the owner token is not the one on record",
+            reason("LEASE_LOST"),
+        ),
+        Refusal::NotFound => not_found(key),
+    }
+}
+
+/// Nothing is on record.
+pub fn not_found(key: &RecordKey) -> Status {
+    let mut details = reason("RESERVATION_NOT_FOUND");
+    details.set_resource_info("onced.v1.Record", resource_name(key), "", "nothing is on record");
+    Status::with_error_details(Code::NotFound, "nothing is on record for the key", details)
+}
+
+/// The engine did not answer.
+pub fn unanswered(error: EngineError) -> Status {
+    match error {
+        EngineError::Overloaded => unavailable("OVERLOADED", error, SOON),
+        EngineError::Closing => unavailable("DRAINING", error, LATER),
+        EngineError::Unavailable => unavailable("STORE_UNAVAILABLE", error, LATER),
+        EngineError::OutcomeUnknown => unavailable("OUTCOME_UNKNOWN", error, SOON),
+        EngineError::DeadlineTooShort => Status::with_error_details(
+            Code::DeadlineExceeded,
+            error.to_string(),
+            reason("DEADLINE_TOO_SHORT"),
+        ),
+        EngineError::Full => {
+            let mut details = reason("STORE_FULL");
+            details.set_quota_failure(vec![QuotaViolation::new("disk", error.to_string())]);
+            details.set_retry_info(Some(MUCH_LATER));
+            Status::with_error_details(Code::ResourceExhausted, error.to_string(), details)
+        }
+        EngineError::Corrupted => {
+            Status::with_error_details(Code::DataLoss, error.to_string(), reason("STORE_CORRUPTED"))
+        }
+    }
+}
+
+fn precondition(name: &'static str, message: &'static str, key: &RecordKey) -> Status {
+    let mut details = reason(name);
+    details.set_precondition_failure(vec![PreconditionViolation::new(
+        name,
+        resource_name(key),
+        message,
+    )]);
+    Status::with_error_details(Code::FailedPrecondition, message, details)
+}
+
+fn unavailable(name: &'static str, error: EngineError, delay: Duration) -> Status {
+    let mut details = reason(name);
+    details.set_retry_info(Some(delay));
+    let mut metadata = MetadataMap::new();
+    let millis = delay.as_millis().to_string();
+    metadata.insert(RETRY_PUSHBACK, millis.parse().expect("digits are ASCII"));
+    Status::with_error_details_and_metadata(Code::Unavailable, error.to_string(), details, metadata)
+}
+
+fn reason(name: &'static str) -> ErrorDetails {
+    let mut details = ErrorDetails::new();
+    details.set_error_info(name, DOMAIN, HashMap::new());
+    details
+}
+
+/// Enough to find the record in a log, and not enough to learn the key.
+fn resource_name(key: &RecordKey) -> String {
+    let digest = Sha256::digest(key.key.as_str().as_bytes());
+    let mut name = format!("{}/sha256:", key.namespace.as_str());
+    for byte in &digest[..8] {
+        let _ = write!(name, "{byte:02x}");
+    }
+    name
+}

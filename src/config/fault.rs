@@ -1,0 +1,49 @@
+//! What is wrong with the settings: all of it at once, each fault with the setting, where
+//! its value came from, the problem, and what to give instead.
+
+use std::fmt;
+
+use super::Origin;
+
+/// One thing that is wrong with the settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The setting, or the name that is none; empty where the file as a whole is at fault.
+    pub setting: String,
+    /// Where it was given.
+    pub origin: Origin,
+    /// What is wrong, and what to give instead.
+    pub problem: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { setting, origin, problem } = self;
+        match setting.as_str() {
+            "" => write!(f, "{origin}: {problem}"),
+            setting => write!(f, "{setting} (from {origin}): {problem}"),
+        }
+    }
+}
+
+/// Everything that is wrong with the settings; never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The faults: those of names and files first, then those of values.
+    pub faults: Vec<Fault>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.faults.len() {
+            1 => f.write_str("the settings have a fault:")?,
+            many => write!(f, "the settings have {many} faults:")?,
+        }
+        for fault in &self.faults {
+            write!(f, "\n  {fault}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}

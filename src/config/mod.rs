@@ -1,0 +1,101 @@
+//! The settings of `onced serve`: what there is to set, and how flags, the environment and
+//! a file become one [`Settings`].
+//!
+//! One table ([`SETTINGS`]) lists every setting with its default, its bounds and its help
+//! text; the flags of the command line, the names in the environment and in the file, the
+//! output of `--check` and the reference table all come from it. Nothing in here parses
+//! command lines: `cli/serve.rs` hands the flags over.
+
+mod fault;
+mod given;
+mod resolve;
+mod sources;
+mod table;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::domain::{LeaseExpiryAction, Span, SpanBounds};
+use crate::storage::StoreUrl;
+
+pub use fault::{ConfigError, Fault};
+pub use given::Origin;
+pub use resolve::{Effective, Resolved};
+pub use sources::{ConfigFile, Sources};
+pub use table::{Kind, SETTINGS, Setting, reference_table};
+pub use value::LogFormat;
+
+pub(crate) use value::Timespan;
+
+/// Everything that can be set about the server, checked: each value is within its bounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Where the server listens. Default 127.0.0.1:50051.
+    pub listen: SocketAddr,
+    /// Where records are kept. Default `rocksdb:./onced-data`.
+    pub store: StoreUrl,
+    /// Single-threaded runtimes that connections are spread over, 1 to 256. Default: one
+    /// per core.
+    pub runtimes: usize,
+    /// What the lease of a request is held to; each bound is from 1 ms to 366 days, and
+    /// they are in order. Default [`SpanBounds::LEASE`].
+    pub lease: SpanBounds,
+    /// What the retention of a request is held to; each bound is from 1 ms to 3660 days,
+    /// and they are in order. Default [`SpanBounds::RETENTION`].
+    pub retention: SpanBounds,
+    /// What becomes of a reservation whose lease ends, where the request does not say.
+    /// Default: takeover.
+    pub lease_expiry_action: LeaseExpiryAction,
+    /// The largest response that is stored: payload, content type and metadata, in bytes,
+    /// 0 to 8 MiB. Default 1 MiB.
+    pub max_response_bytes: usize,
+    /// How long after the start leases end that ended while the server was down, 0 to 1 h.
+    /// Default 10 s.
+    pub restart_grace: Span,
+    /// How long health says NOT_SERVING before connections are told to go, 0 to 5 min.
+    /// Default 1 s.
+    pub drain_grace: Duration,
+    /// How long the drain may take once connections were told to go, 1 s to 1 h; after
+    /// that the process ends. Default 30 s.
+    pub drain_limit: Duration,
+    /// Commands that may wait for the engine, 1 to 1,000,000; more are refused with
+    /// OVERLOADED. Default 16,384.
+    pub max_in_flight: usize,
+    /// Connections at a time, 1 to 1,000,000. Default 16,384.
+    pub max_connections: usize,
+    /// Calls at a time on one connection, 1 to 1,000,000. Default 1,024.
+    pub max_concurrent_streams: u32,
+    /// How old a connection may become before its client is told to open another one, 1 s
+    /// to 30 days; `None` for ever. Default 30 min.
+    pub connection_max_age: Option<Duration>,
+    /// How long a connection may be silent before the server pings it, 1 s to 1 h; `None`
+    /// never. Default 60 s.
+    pub keepalive_interval: Option<Duration>,
+    /// How long the answer to a ping may take before the connection counts as lost, 1 s to
+    /// 10 min. Default 20 s.
+    pub keepalive_timeout: Duration,
+    /// Whether the reflection service is served. Default: yes.
+    pub reflection: bool,
+    /// What is logged: the directives of a `tracing_subscriber::EnvFilter`. Default `info`.
+    pub log: String,
+    /// The shape of log lines. Default: text.
+    pub log_format: LogFormat,
+    /// The size of a RocksDB memtable in bytes, 1 MiB to 1 GiB. Default 16 MiB.
+    pub memtable_bytes: usize,
+    /// The size of RocksDB's block cache in bytes, 1 MiB to 1 TiB. Default 64 MiB.
+    pub block_cache_bytes: usize,
+}
+
+/// Every setting at its default.
+impl Default for Settings {
+    fn default() -> Self {
+        match Self::resolve(&Sources::default()) {
+            Ok(settings) => settings,
+            Err(error) => panic!("the defaults are within their bounds: {error}"),
+        }
+    }
+}

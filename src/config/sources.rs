@@ -1,0 +1,50 @@
+//! Where settings come from: flags, the environment and a file, as found. The only part of
+//! the configuration that looks at the process and at the disk.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::{env, fs};
+
+/// What every setting's variable begins with.
+pub(super) const PREFIX: &str = "ONCED_";
+
+/// Everything that was given, in the order of precedence.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// Flags: the name of the setting, and the text that was given.
+    pub flags: Vec<(&'static str, String)>,
+    /// Variables whose name begins with `ONCED_`.
+    pub environment: Vec<(String, OsString)>,
+    /// The file, where one was named.
+    pub file: Option<ConfigFile>,
+}
+
+/// A file that settings are read from.
+#[derive(Clone, Debug)]
+pub struct ConfigFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its text, or why it could not be read.
+    pub text: Result<String, String>,
+}
+
+impl Sources {
+    /// Gathers what was given: these flags, the environment of the process, and the file
+    /// that `--config` or else `ONCED_CONFIG` names.
+    pub fn gather(flags: Vec<(&'static str, String)>, config: Option<PathBuf>) -> Self {
+        let environment = env::vars_os()
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
+            .filter(|(name, _)| name.starts_with(PREFIX))
+            .collect();
+        let path = config.or_else(|| env::var_os("ONCED_CONFIG").map(PathBuf::from));
+        Self { flags, environment, file: path.map(ConfigFile::read) }
+    }
+}
+
+impl ConfigFile {
+    /// Reads the file at `path`; a failure is kept for the message.
+    pub fn read(path: PathBuf) -> Self {
+        let text = fs::read_to_string(&path).map_err(|error| error.to_string());
+        Self { path, text }
+    }
+}

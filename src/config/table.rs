@@ -1,0 +1,217 @@
+//! The table of settings: names, kinds, defaults, bounds and help texts, and nothing that
+//! reads them. A setting is added here and in [`Settings`](super::Settings).
+//!
+//! From the name `lease_default` come the flag `--lease-default`, the variable
+//! `ONCED_LEASE_DEFAULT` and the key `lease_default` in the file.
+
+use std::fmt::Write as _;
+
+/// One thing that can be set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// Its name, which is also its key in the file.
+    pub name: &'static str,
+    /// What its values look like.
+    pub kind: Kind,
+    /// The value in force where none is given.
+    pub default: &'static str,
+    /// The smallest and the largest value.
+    pub bounds: Option<(&'static str, &'static str)>,
+    /// The heading that it stands under.
+    pub group: &'static str,
+    /// What it means.
+    pub help: &'static str,
+}
+
+/// What the values of a setting look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An IP address with a port.
+    Address,
+    /// A store.
+    Store,
+    /// A whole number.
+    Number,
+    /// A whole number, or `cores`.
+    PerCore,
+    /// A length of time.
+    Duration,
+    /// A length of time, or `off`.
+    DurationOrOff,
+    /// A number of bytes.
+    Size,
+    /// `true` or `false`.
+    Switch,
+    /// One of a few words.
+    Choice(&'static str, &'static str),
+    /// Directives that say what is logged.
+    LogFilter,
+}
+
+const SERVER: &str = "Server";
+const LEASES: &str = "Leases and retention";
+const LIMITS: &str = "Limits";
+const CONNECTIONS: &str = "Connections";
+const DRAIN: &str = "Restart and drain";
+const LOG: &str = "Log";
+const ROCKSDB: &str = "RocksDB";
+
+const fn row(
+    group: &'static str,
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting { name, kind, default, bounds: None, group, help }
+}
+
+impl Setting {
+    const fn within(self, min: &'static str, max: &'static str) -> Self {
+        Self { bounds: Some((min, max)), ..self }
+    }
+}
+
+use Kind::{Address, Choice, Duration, DurationOrOff, LogFilter, Number, PerCore, Size, Store};
+
+/// Every setting of the server, in the order in which people read about them.
+#[rustfmt::skip]
+pub const SETTINGS: &[Setting] = &[
+    row(SERVER, "listen", Address, "127.0.0.1:50051",
+        "Where the server listens"),
+    row(SERVER, "store", Store, "rocksdb:./onced-data",
+        "Where records are kept: rocksdb:PATH, or memory: for tests, which forgets everything"),
+    row(SERVER, "runtimes", PerCore, "cores",
+        "Single-threaded runtimes that connections are spread over; one per core")
+        .within("1", "256"),
+    row(SERVER, "reflection", Kind::Switch, "true",
+        "Serve gRPC reflection, so that grpcurl needs no proto files"),
+
+    row(LEASES, "lease_default", Duration, "30s",
+        "The lease of a request that names none").within("1ms", "366d"),
+    row(LEASES, "lease_min", Duration, "100ms",
+        "The shortest lease; shorter ones are raised to it").within("1ms", "366d"),
+    row(LEASES, "lease_max", Duration, "24h",
+        "The longest lease; longer ones are cut to it").within("1ms", "366d"),
+    row(LEASES, "lease_expiry_action", Choice("takeover", "hold"), "takeover",
+        "What becomes of a reservation whose lease ends, where the request does not say: the next \
+         caller takes over, or it is held in doubt"),
+    row(LEASES, "retention_default", Duration, "24h",
+        "The retention of a request that names none").within("1ms", "3660d"),
+    row(LEASES, "retention_min", Duration, "100ms",
+        "The shortest retention; shorter ones are raised to it").within("1ms", "3660d"),
+    row(LEASES, "retention_max", Duration, "90d",
+        "The longest retention; longer ones are cut to it").within("1ms", "3660d"),
+
+    row(LIMITS, "max_response_bytes", Size, "1MiB",
+        "The largest response that is stored: payload, content type and metadata; of larger ones \
+         only result, digest and size are kept").within("0", "8MiB"),
+    row(LIMITS, "max_in_flight", Number, "16384",
+        "Commands that may wait for the engine; more are refused with OVERLOADED")
+        .within("1", "1000000"),
+    row(LIMITS, "max_connections", Number, "16384",
+        "Connections at a time").within("1", "1000000"),
+    row(LIMITS, "max_concurrent_streams", Number, "1024",
+        "Calls at a time on one connection").within("1", "1000000"),
+
+    row(CONNECTIONS, "connection_max_age", DurationOrOff, "30m",
+        "How old a connection may become before its client is told to open another one, so that \
+         load spreads over new servers").within("1s", "30d"),
+    row(CONNECTIONS, "keepalive_interval", DurationOrOff, "60s",
+        "How long a connection may be silent before the server pings it").within("1s", "1h"),
+    row(CONNECTIONS, "keepalive_timeout", Duration, "20s",
+        "How long the answer to a ping may take before the connection counts as lost")
+        .within("1s", "10m"),
+
+    row(DRAIN, "restart_grace", Duration, "10s",
+        "How long after the start leases end that ended while the server was down: the time that \
+         owners have to renew them").within("0s", "1h"),
+    row(DRAIN, "drain_grace", Duration, "1s",
+        "How long health says NOT_SERVING before connections are told to go").within("0s", "5m"),
+    row(DRAIN, "drain_limit", Duration, "30s",
+        "How long the drain may take once connections were told to go; after that the process ends")
+        .within("1s", "1h"),
+
+    row(LOG, "log", LogFilter, "info",
+        "What is logged: a level, or directives such as warn,onced=debug"),
+    row(LOG, "log_format", Choice("text", "json"), "text",
+        "The shape of log lines, which go to stderr"),
+
+    row(ROCKSDB, "memtable_bytes", Size, "16MiB",
+        "The size of a memtable").within("1MiB", "1GiB"),
+    row(ROCKSDB, "block_cache_bytes", Size, "64MiB",
+        "The size of the block cache").within("1MiB", "1TiB"),
+];
+
+impl Setting {
+    /// The setting with this name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        SETTINGS.iter().find(|setting| setting.name == name)
+    }
+
+    /// Its flag on the command line, without the dashes in front.
+    pub fn flag(&self) -> String {
+        self.name.replace('_', "-")
+    }
+
+    /// Its name in the environment.
+    pub fn variable(&self) -> String {
+        format!("ONCED_{}", self.name.to_ascii_uppercase())
+    }
+
+    /// What stands for its value in usage texts.
+    pub fn placeholder(&self) -> String {
+        match self.kind {
+            Address => "ADDRESS:PORT".to_owned(),
+            Store => "URL".to_owned(),
+            Number => "NUMBER".to_owned(),
+            PerCore => "NUMBER|cores".to_owned(),
+            Duration => "DURATION".to_owned(),
+            DurationOrOff => "DURATION|off".to_owned(),
+            Size => "SIZE".to_owned(),
+            Kind::Switch => "true|false".to_owned(),
+            Choice(one, other) => format!("{one}|{other}"),
+            LogFilter => "DIRECTIVES".to_owned(),
+        }
+    }
+
+    /// What to give, for a value that was refused.
+    pub fn remedy(&self) -> String {
+        let mut remedy = match self.kind {
+            Address => "give one such as 127.0.0.1:50051 or [::]:50051".to_owned(),
+            Store => "give rocksdb:PATH or memory:".to_owned(),
+            Number => "give a number".to_owned(),
+            PerCore => "give cores or a number".to_owned(),
+            Duration => "give a duration such as 500ms, 30s or 24h".to_owned(),
+            DurationOrOff => "give off or a duration such as 500ms, 30s or 24h".to_owned(),
+            Size => "give a size such as 64KiB, 1MiB or a number of bytes".to_owned(),
+            Kind::Switch => "give true or false".to_owned(),
+            Choice(one, other) => format!("give {one} or {other}"),
+            LogFilter => {
+                "give off, error, warn, info, debug or trace, or MODULE=LEVEL, with commas between"
+                    .to_owned()
+            }
+        };
+        if let Some((min, max)) = self.bounds {
+            let _ = write!(remedy, ", from {min} to {max}");
+        }
+        remedy
+    }
+}
+
+/// The settings as a Markdown table, for the README.
+pub fn reference_table() -> String {
+    let mut table = String::from("| setting | default | bounds | meaning |\n|---|---|---|---|\n");
+    for setting in SETTINGS {
+        let bounds = match (setting.kind, setting.bounds) {
+            (DurationOrOff, Some((min, max))) => format!("{min} to {max}, or off"),
+            (_, Some((min, max))) => format!("{min} to {max}"),
+            (Choice(one, other), None) => format!("{one}, {other}"),
+            (Kind::Switch, None) => "true, false".to_owned(),
+            (_, None) => String::new(),
+        };
+        let Setting { name, default, help, .. } = setting;
+        let _ = writeln!(table, "| `{name}` | `{default}` | {bounds} | {help} |");
+    }
+    table
+}

@@ -1,0 +1,141 @@
+//! Connections: how they are accepted, counted and dealt out to the runtimes.
+
+use std::io;
+use std::net::TcpListener as StdTcpListener;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tonic::transport::server::{Connected, TcpConnectInfo};
+use tracing::warn;
+
+use super::runtimes::Runtimes;
+
+/// How long the acceptor rests when the system gives it no more connections.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A connection on its way to a runtime.
+pub struct Accepted {
+    /// The socket, not bound to any runtime.
+    pub socket: std::net::TcpStream,
+    /// Its place among all connections.
+    pub permit: OwnedSemaphorePermit,
+}
+
+/// The one task that accepts.
+pub struct Acceptor {
+    listener: TcpListener,
+    places: Arc<Semaphore>,
+}
+
+impl Acceptor {
+    /// Accepts on `listener`, at most `max_connections` at a time.
+    pub fn new(listener: StdTcpListener, max_connections: usize) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self {
+            listener: TcpListener::from_std(listener)?,
+            places: Arc::new(Semaphore::new(max_connections)),
+        })
+    }
+
+    /// Deals connections out in turn until the server is `gone`, and then closes the port.
+    pub async fn run(self, runtimes: Runtimes, mut gone: watch::Receiver<bool>) {
+        let mut turn = 0;
+        loop {
+            let accepted = tokio::select! {
+                accepted = self.accept() => accepted,
+                _ = gone.wait_for(|gone| *gone) => return,
+            };
+            match accepted {
+                Ok(Some(accepted)) => {
+                    runtimes.hand_over(turn, accepted);
+                    turn += 1;
+                }
+                Ok(None) => warn!("a connection was refused: there are too many"),
+                Err(error) => {
+                    warn!(%error, "cannot accept a connection");
+                    // Out of file descriptors, most likely; to try at once would only spin.
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn accept(&self) -> io::Result<Option<Accepted>> {
+        let (socket, _) = self.listener.accept().await?;
+        let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() else {
+            return Ok(None);
+        };
+        // Without it, an answer waits 40 ms for the caller's acknowledgement of the last.
+        socket.set_nodelay(true)?;
+        Ok(Some(Accepted { socket: socket.into_std()?, permit }))
+    }
+}
+
+/// A socket that says when it is closed.
+pub struct Connection {
+    socket: TcpStream,
+    _permit: OwnedSemaphorePermit,
+    _closed: oneshot::Sender<()>,
+}
+
+impl Connection {
+    /// Takes `accepted` over on this runtime. The receiver resolves when it is closed.
+    pub fn new(accepted: Accepted) -> io::Result<(Self, oneshot::Receiver<()>)> {
+        let socket = TcpStream::from_std(accepted.socket)?;
+        let (closed, is_closed) = oneshot::channel();
+        Ok((Self { socket, _permit: accepted.permit, _closed: closed }, is_closed))
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = TcpConnectInfo;
+
+    fn connect_info(&self) -> Self::ConnectInfo {
+        self.socket.connect_info()
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+}

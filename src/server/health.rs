@@ -1,0 +1,79 @@
+//! What the engine's condition means to an orchestrator: `grpc.health.v1`, for the server as
+//! a whole (`""`) and for every service by name.
+
+use tokio::sync::watch;
+use tonic::server::NamedService;
+use tonic_health::ServingStatus;
+use tonic_health::pb::health_server::HealthServer;
+use tonic_health::server::{HealthReporter, HealthService};
+
+use crate::api::IdempotencyApi;
+use crate::pb::v1::idempotency_service_server::IdempotencyServiceServer;
+use crate::storage::Condition;
+
+/// The names that can be asked for.
+const SERVICES: [&str; 2] = ["", <IdempotencyServiceServer<IdempotencyApi> as NamedService>::NAME];
+
+/// The health of this server.
+#[derive(Clone)]
+pub struct Health {
+    reporter: HealthReporter,
+    stopping: watch::Sender<bool>,
+}
+
+impl Health {
+    /// NOT_SERVING, until an engine says otherwise.
+    pub async fn not_serving() -> Self {
+        let health = Self { reporter: HealthReporter::new(), stopping: watch::Sender::new(false) };
+        health.show(ServingStatus::NotServing).await;
+        health
+    }
+
+    /// The gRPC service that answers for it.
+    pub fn service(&self) -> HealthServer<HealthService> {
+        HealthServer::new(HealthService::from_health_reporter(self.reporter.clone()))
+    }
+
+    /// Shows the condition of an engine from now on, until [`Health::stop`].
+    pub fn follow(&self, mut condition: watch::Receiver<Condition>) {
+        let health = self.clone();
+        tokio::spawn(async move {
+            let mut stopping = health.stopping.subscribe();
+            loop {
+                let status = match *condition.borrow_and_update() {
+                    Condition::Serving => ServingStatus::Serving,
+                    Condition::Full | Condition::Poisoned => ServingStatus::NotServing,
+                };
+                // A server that stops never serves again, whatever its engine says.
+                if *stopping.borrow_and_update() {
+                    return;
+                }
+                health.show(status).await;
+                tokio::select! {
+                    changed = condition.changed() => if changed.is_err() { return },
+                    _ = stopping.changed() => return,
+                }
+            }
+        });
+    }
+
+    /// NOT_SERVING for good.
+    pub async fn stop(&self) {
+        self.stopping.send_replace(true);
+        self.show(ServingStatus::NotServing).await;
+    }
+
+    /// Ends the streams of those who watch: they would keep their connections open until the
+    /// drain's limit.
+    pub async fn end_watches(mut self) {
+        for service in SERVICES {
+            self.reporter.clear_service_status(service).await;
+        }
+    }
+
+    async fn show(&self, status: ServingStatus) {
+        for service in SERVICES {
+            self.reporter.set_service_status(service, status).await;
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The composition root: everything is put together here, and taken apart again.
+//!
+//! One acceptor (`connection.rs`) hands connections in turn to one single-threaded runtime
+//! per core (`runtimes.rs`); `health.rs` tells orchestrators what the engine's condition
+//! means; `recovery.rs` answers while the store is still being opened.
+//!
+//! # Why one runtime per core
+//!
+//! A call never changes threads on its way through, and the engine decides on the thread
+//! that received it. Measured for a call that does nothing, this brings 1.7 times the rate
+//! of one multi-threaded runtime. The acceptor deals connections out itself, because the
+//! kernel's way to spread them (SO_REUSEPORT) hashes, and a few connections then often share
+//! a core.
+//!
+//! # How it ends
+//!
+//! NOT_SERVING, a grace for load balancers to notice, GOAWAY on every connection, answers to
+//! every call that was received, the engine's last sync, and the end. A second signal or the
+//! limit ends it at once; what was acknowledged is durable then too.
+
+mod connection;
+mod health;
+mod recovery;
+mod runtimes;
+
+use std::future::Future;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tonic::service::Routes;
+use tracing::{info, warn};
+
+use self::connection::Acceptor;
+use self::health::Health;
+use self::recovery::RecoveringEngine;
+use self::runtimes::Runtimes;
+use crate::api::{IdempotencyApi, Limits};
+use crate::clock::SystemClock;
+use crate::config::Settings;
+use crate::pb::v1;
+use crate::pb::v1::idempotency_service_server::IdempotencyServiceServer;
+use crate::storage::{self, Engine, StoreOptions, StoreUrl, Sweeper};
+
+/// The size of the largest request, in bytes. Above it gRPC itself refuses.
+const MAX_REQUEST_BYTES: usize = 16 << 20;
+
+/// Serves until SIGTERM or SIGINT, and returns once everything acknowledged is durable and
+/// the store is closed. A second signal ends the process at once.
+///
+/// # Errors
+///
+/// If the address or the store cannot be had, with a message that says what to change.
+pub fn serve(settings: &Settings) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(settings.listen).with_context(|| {
+        format!(
+            "cannot listen on {}; is another server running there? choose another `listen`",
+            settings.listen
+        )
+    })?;
+    serve_on(listener, settings, async {
+        first_signal().await;
+        tokio::spawn(async {
+            first_signal().await;
+            warn!("second signal: ending at once");
+            std::process::exit(1);
+        });
+    })
+}
+
+/// Serves on `listener` until `shutdown` resolves. Blocks.
+///
+/// # Errors
+///
+/// If the store cannot be opened or a thread cannot be started.
+pub fn serve_on(
+    listener: TcpListener,
+    settings: &Settings,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run(listener, settings, shutdown))
+}
+
+async fn run(
+    listener: TcpListener,
+    settings: &Settings,
+    shutdown: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let address = listener.local_addr()?;
+    let engine = RecoveringEngine::new();
+    let health = Health::not_serving().await;
+    let (going_away, gone) = watch::channel(false);
+    let routes = routes(settings, Arc::new(engine.clone()), &health)?;
+    let runtimes = Runtimes::start(settings, &routes, &gone)?;
+    let acceptor = Acceptor::new(listener, settings.max_connections)?;
+    let accepting = tokio::spawn(acceptor.run(runtimes.clone(), gone));
+
+    let store = open(settings).await?;
+    engine.opened(Arc::clone(&store));
+    let sweeper = Sweeper::start(Arc::clone(&store))?;
+    health.follow(store.condition());
+    announce(address, settings);
+
+    shutdown.await;
+    info!(grace = ?settings.drain_grace, limit = ?settings.drain_limit, "draining");
+    health.stop().await;
+    tokio::time::sleep(settings.drain_grace).await;
+    going_away.send_replace(true);
+    let _ = accepting.await;
+    health.end_watches().await;
+    if !finish(runtimes, settings.drain_limit).await {
+        warn!("the drain took too long: ending at once");
+    }
+    drop(sweeper);
+    // Blocks until the last answers are durable; there is nothing else left to run here.
+    store.close();
+    info!("stopped");
+    Ok(())
+}
+
+/// Opens the store off the runtime, so that health is answered meanwhile.
+async fn open(settings: &Settings) -> anyhow::Result<Arc<dyn Engine>> {
+    let (url, options) = (settings.store.clone(), store_options(settings));
+    let opening = tokio::task::spawn_blocking(move || {
+        storage::open(&url, Arc::new(SystemClock::new()), &options)
+    });
+    Ok(opening.await??)
+}
+
+fn store_options(settings: &Settings) -> StoreOptions {
+    StoreOptions {
+        restart_grace: settings.restart_grace,
+        max_in_flight: settings.max_in_flight,
+        memtable_bytes: settings.memtable_bytes,
+        block_cache_bytes: settings.block_cache_bytes,
+        ..StoreOptions::default()
+    }
+}
+
+/// Everything that is served on one port.
+fn routes(settings: &Settings, engine: Arc<dyn Engine>, health: &Health) -> anyhow::Result<Routes> {
+    let limits = Limits {
+        lease: settings.lease,
+        retention: settings.retention,
+        lease_expiry_action: settings.lease_expiry_action,
+        max_response_bytes: settings.max_response_bytes,
+    };
+    let api = IdempotencyServiceServer::new(IdempotencyApi::new(engine, limits))
+        .max_decoding_message_size(MAX_REQUEST_BYTES);
+    let mut routes = Routes::new(api).add_service(health.service());
+    if settings.reflection {
+        // Tools are divided between the two versions.
+        let configure = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        routes =
+            routes.add_service(configure().build_v1()?).add_service(configure().build_v1alpha()?);
+    }
+    Ok(routes.prepare())
+}
+
+/// Waits for the runtimes to answer what they received. The flag says whether they did.
+async fn finish(runtimes: Runtimes, limit: Duration) -> bool {
+    let joining = tokio::task::spawn_blocking(move || runtimes.join(limit));
+    joining.await.unwrap_or(false)
+}
+
+async fn first_signal() {
+    let (mut terminate, mut interrupt) =
+        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+            (Err(error), _) | (_, Err(error)) => {
+                warn!(%error, "cannot listen for signals; stop this process with SIGKILL");
+                return std::future::pending().await;
+            }
+        };
+    tokio::select! {
+        _ = terminate.recv() => info!("SIGTERM"),
+        _ = interrupt.recv() => info!("SIGINT"),
+    }
+}
+
+fn announce(address: std::net::SocketAddr, settings: &Settings) {
+    match &settings.store {
+        StoreUrl::RocksDb(path) => {
+            let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+            info!(data = %path.display(), "every answer is synced to disk before it is sent");
+        }
+        StoreUrl::Memory => warn!("records are kept in memory and are gone with this process"),
+    }
+    info!(%address, "listening; a first call:");
+    info!(
+        "grpcurl -plaintext -d '{{\"key\": \"order-1\"}}' {address} onced.v1.IdempotencyService/Reserve"
+    );
+}

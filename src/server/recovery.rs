@@ -1,0 +1,72 @@
+//! An engine that is still being opened: the port is bound and health says NOT_SERVING, and
+//! calls that come all the same are told to try again.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use tokio::sync::watch;
+
+use crate::domain::{Command, Decision, Record, RecordKey};
+use crate::storage::{Answering, Condition, Engine, EngineError, Purged};
+
+/// Refuses everything until its engine is open, and is that engine from then on.
+#[derive(Clone, Default)]
+pub struct RecoveringEngine {
+    opened: Arc<OnceLock<Arc<dyn Engine>>>,
+}
+
+impl RecoveringEngine {
+    /// An engine that is not open yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// From now on, `engine` answers.
+    pub fn opened(&self, engine: Arc<dyn Engine>) {
+        if self.opened.set(engine).is_err() {
+            unreachable!("a server opens one engine");
+        }
+    }
+
+    fn engine(&self) -> Result<&Arc<dyn Engine>, EngineError> {
+        self.opened.get().ok_or(EngineError::Unavailable)
+    }
+}
+
+impl Engine for RecoveringEngine {
+    fn apply(
+        &self,
+        key: RecordKey,
+        command: Command,
+        deadline: Option<Instant>,
+    ) -> Answering<'_, Decision> {
+        match self.engine() {
+            Ok(engine) => engine.apply(key, command, deadline),
+            Err(error) => Box::pin(async move { Err(error) }),
+        }
+    }
+
+    fn lookup(&self, key: RecordKey, deadline: Option<Instant>) -> Answering<'_, Option<Record>> {
+        match self.engine() {
+            Ok(engine) => engine.lookup(key, deadline),
+            Err(error) => Box::pin(async move { Err(error) }),
+        }
+    }
+
+    fn purge(&self, limit: usize) -> Result<Purged, EngineError> {
+        self.engine()?.purge(limit)
+    }
+
+    fn condition(&self) -> watch::Receiver<Condition> {
+        match self.opened.get() {
+            Some(engine) => engine.condition(),
+            None => watch::Sender::new(Condition::Poisoned).subscribe(),
+        }
+    }
+
+    fn close(&self) {
+        if let Some(engine) = self.opened.get() {
+            engine.close();
+        }
+    }
+}

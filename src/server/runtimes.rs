@@ -1,0 +1,175 @@
+//! One single-threaded runtime per core, each serving the connections that it was handed.
+
+use std::convert::Infallible;
+use std::io;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio_stream::StreamExt as _;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tracing::{debug, warn};
+use uuid::Uuid;
+
+use super::connection::{Accepted, Connection};
+use crate::config::Settings;
+
+/// The flow-control windows of a connection and of each call on it, in bytes. Fixed: with
+/// the adaptive window, h2 closes connections whose small unread frames outrun half of it.
+const CONNECTION_WINDOW: u32 = 16 << 20;
+const STREAM_WINDOW: u32 = 1 << 20;
+
+/// How many cancelled calls may wait to be noticed. hyper's default of 20 sends GOAWAY to
+/// every client that times out in a burst.
+const MAX_PENDING_RESETS: usize = 2_048;
+
+/// The size of the largest set of request headers, in bytes.
+const MAX_HEADER_BYTES: u32 = 16 << 10;
+
+/// All runtimes of a server.
+#[derive(Clone)]
+pub struct Runtimes {
+    handovers: Vec<mpsc::UnboundedSender<Accepted>>,
+    running: Arc<(Mutex<usize>, Condvar)>,
+}
+
+/// What a runtime needs to serve a connection.
+#[derive(Clone)]
+struct Serving {
+    routes: Routes,
+    gone: watch::Receiver<bool>,
+    max_concurrent_streams: u32,
+    connection_max_age: Option<Duration>,
+    keepalive_interval: Option<Duration>,
+    keepalive_timeout: Duration,
+}
+
+impl Runtimes {
+    /// Starts as many as the settings say. They serve until `gone`, and until every
+    /// connection is closed.
+    pub fn start(
+        settings: &Settings,
+        routes: &Routes,
+        gone: &watch::Receiver<bool>,
+    ) -> io::Result<Self> {
+        let serving = Serving {
+            routes: routes.clone(),
+            gone: gone.clone(),
+            max_concurrent_streams: settings.max_concurrent_streams,
+            connection_max_age: settings.connection_max_age,
+            keepalive_interval: settings.keepalive_interval,
+            keepalive_timeout: settings.keepalive_timeout,
+        };
+        let running = Arc::new((Mutex::new(0), Condvar::new()));
+        let mut handovers = Vec::new();
+        for index in 0..settings.runtimes {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            // Unbounded, and yet bounded: each entry holds one of the places for connections.
+            let (handover, incoming) = mpsc::unbounded_channel();
+            let (serving, ended) = (serving.clone(), Ended::begun(&running));
+            thread::Builder::new().name(format!("onced-{index}")).spawn(move || {
+                let _ended = ended;
+                runtime.block_on(serving.run(incoming));
+            })?;
+            handovers.push(handover);
+        }
+        Ok(Self { handovers, running })
+    }
+
+    /// Hands a connection to the runtime whose `turn` it is.
+    pub fn hand_over(&self, turn: usize, accepted: Accepted) {
+        if self.handovers[turn % self.handovers.len()].send(accepted).is_err() {
+            warn!("a runtime has ended; a connection is closed");
+        }
+    }
+
+    /// Waits until all have ended. The flag says whether they did within `limit`.
+    pub fn join(self, limit: Duration) -> bool {
+        drop(self.handovers);
+        let (running, changed) = &*self.running;
+        let running = running.lock().unwrap();
+        let (running, _) =
+            changed.wait_timeout_while(running, limit, |running| *running > 0).unwrap();
+        *running == 0
+    }
+}
+
+/// Counts a runtime for as long as it runs, however it ends.
+struct Ended(Arc<(Mutex<usize>, Condvar)>);
+
+impl Ended {
+    fn begun(running: &Arc<(Mutex<usize>, Condvar)>) -> Self {
+        *running.0.lock().unwrap() += 1;
+        Self(Arc::clone(running))
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        *self.0.0.lock().unwrap() -= 1;
+        self.0.1.notify_all();
+    }
+}
+
+impl Serving {
+    async fn run(self, mut incoming: mpsc::UnboundedReceiver<Accepted>) {
+        let mut gone = self.gone.clone();
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                accepted = incoming.recv() => match accepted {
+                    Some(accepted) => { connections.spawn(self.clone().serve(accepted)); }
+                    None => break,
+                },
+                Some(_) = connections.join_next() => {}
+                _ = gone.wait_for(|gone| *gone) => break,
+            }
+        }
+        while connections.join_next().await.is_some() {}
+    }
+
+    /// Serves one connection until it is closed.
+    ///
+    /// Each has a tonic server of its own, because only so can each have an age of its own.
+    async fn serve(mut self, accepted: Accepted) {
+        let (connection, closed) = match Connection::new(accepted) {
+            Ok(taken) => taken,
+            Err(error) => return warn!(%error, "cannot take a connection over"),
+        };
+        let mut server = Server::builder()
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .max_concurrent_streams(self.max_concurrent_streams)
+            .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
+            .http2_max_header_list_size(MAX_HEADER_BYTES)
+            .http2_keepalive_interval(self.keepalive_interval)
+            .http2_keepalive_timeout(Some(self.keepalive_timeout));
+        if let Some(age) = self.connection_max_age {
+            server = server.max_connection_age(jittered(age));
+        }
+        // It serves for as long as more connections may come, or until it is told to stop:
+        // none come, and it is told once this one is closed.
+        let incoming =
+            tokio_stream::once(Ok::<_, Infallible>(connection)).chain(tokio_stream::pending());
+        let ended = async move {
+            tokio::select! {
+                _ = closed => {}
+                _ = self.gone.wait_for(|gone| *gone) => {}
+            }
+        };
+        let served = server.add_routes(self.routes).serve_with_incoming_shutdown(incoming, ended);
+        if let Err(error) = served.await {
+            debug!(%error, "a connection failed");
+        }
+    }
+}
+
+/// `age`, give or take a tenth: connections that came together after a restart do not all go
+/// together again.
+fn jittered(age: Duration) -> Duration {
+    let random = f64::from(Uuid::new_v4().as_fields().0) / f64::from(u32::MAX);
+    age.mul_f64(0.9 + 0.2 * random)
+}

@@ -1,0 +1,80 @@
+//! How much may wait for an engine: the bound behind promise 7.
+//!
+//! Commands are counted from their arrival until their answer is handed over, by number and
+//! by bytes, because a few thousand responses of a megabyte would be gigabytes.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::EngineError;
+
+/// The bound, and what is in flight.
+#[derive(Debug)]
+pub struct Admission {
+    commands: AtomicUsize,
+    bytes: AtomicUsize,
+    max_commands: usize,
+    max_bytes: usize,
+}
+
+impl Admission {
+    /// Lets in so many commands, of so many bytes together.
+    pub fn new(max_commands: usize, max_bytes: usize) -> Arc<Self> {
+        Arc::new(Self {
+            commands: AtomicUsize::new(0),
+            bytes: AtomicUsize::new(0),
+            max_commands,
+            max_bytes,
+        })
+    }
+
+    /// Lets a command of `bytes` in, until the permit is dropped.
+    pub fn admit(self: &Arc<Self>, bytes: usize) -> Result<Permit, EngineError> {
+        // Counted first and taken back when it was too much: two callers at the bound may
+        // both be refused, but never both be let in.
+        let permit = Permit { admission: Arc::clone(self), bytes };
+        let commands = self.commands.fetch_add(1, Ordering::Relaxed) + 1;
+        let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if commands > self.max_commands || bytes > self.max_bytes {
+            return Err(EngineError::Overloaded);
+        }
+        Ok(permit)
+    }
+}
+
+/// The place of one command; dropping it makes room.
+#[derive(Debug)]
+pub struct Permit {
+    admission: Arc<Admission>,
+    bytes: usize,
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.admission.commands.fetch_sub(1, Ordering::Relaxed);
+        self.admission.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_past_the_number_and_lets_in_again_after() {
+        let admission = Admission::new(2, 1_000);
+        let first = admission.admit(1).unwrap();
+        let _second = admission.admit(1).unwrap();
+        assert_eq!(admission.admit(1).unwrap_err(), EngineError::Overloaded);
+        drop(first);
+        assert!(admission.admit(1).is_ok());
+    }
+
+    #[test]
+    fn refuses_past_the_bytes() {
+        let admission = Admission::new(100, 1_000);
+        let _large = admission.admit(900).unwrap();
+        assert_eq!(admission.admit(101).unwrap_err(), EngineError::Overloaded);
+        assert!(admission.admit(100).is_ok());
+    }
+}

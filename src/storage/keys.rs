@@ -1,0 +1,86 @@
+//! Keys as they lie on disk, and the order that they give the tables.
+//!
+//! A record key is the namespace, preceded by its length in one byte, and then the
+//! idempotency key: all keys of a namespace lie together, in the order of their bytes, so
+//! that a prefix of keys is a range. An expiry key is a moment as eight big-endian bytes,
+//! and then the record key: the index is in the order of time.
+
+use crate::domain::{Moment, RecordKey};
+
+/// The bytes of `key` in the table of records.
+pub fn record_key(key: &RecordKey) -> Vec<u8> {
+    let (namespace, key) = (key.namespace.as_str(), key.key.as_str());
+    let mut bytes = Vec::with_capacity(1 + namespace.len() + key.len());
+    bytes.push(u8::try_from(namespace.len()).expect("a namespace has at most 63 bytes"));
+    bytes.extend_from_slice(namespace.as_bytes());
+    bytes.extend_from_slice(key.as_bytes());
+    bytes
+}
+
+/// The bytes of an index entry: at the moment `at`, look at this record.
+pub fn expiry_key(at: Moment, record_key: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(8 + record_key.len());
+    bytes.extend_from_slice(&expiry_bound(at));
+    bytes.extend_from_slice(record_key);
+    bytes
+}
+
+/// The smallest possible index entry of the moment `at`.
+pub fn expiry_bound(at: Moment) -> [u8; 8] {
+    // The engine's clock starts in 1970, so no entry is negative and unsigned order is right.
+    at.as_millis().max(0).to_be_bytes()
+}
+
+/// The moment and the record key of an index entry; `None` where it is damaged.
+pub fn split_expiry_key(bytes: &[u8]) -> Option<(Moment, &[u8])> {
+    let (at, record_key) = bytes.split_first_chunk::<8>()?;
+    let millis = i64::from_be_bytes(*at);
+    (millis >= 0 && !record_key.is_empty()).then_some((Moment::from_millis(millis), record_key))
+}
+
+/// The namespace and the idempotency key of a record key; `None` where it is damaged.
+pub fn split_record_key(bytes: &[u8]) -> Option<(&str, &str)> {
+    let (length, rest) = bytes.split_first()?;
+    let (namespace, key) = rest.split_at_checked(usize::from(*length))?;
+    Some((std::str::from_utf8(namespace).ok()?, std::str::from_utf8(key).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{IdempotencyKey, Namespace};
+
+    fn key(namespace: &str, key: &str) -> RecordKey {
+        RecordKey {
+            namespace: Namespace::new(namespace.into()).unwrap(),
+            key: IdempotencyKey::new(key.into()).unwrap(),
+        }
+    }
+
+    #[test]
+    fn record_keys_are_as_every_released_format_has_them() {
+        assert_eq!(record_key(&key("default", "order-1")), b"\x07defaultorder-1");
+        assert_eq!(split_record_key(b"\x07defaultorder-1"), Some(("default", "order-1")));
+    }
+
+    #[test]
+    fn different_names_never_share_a_record_key() {
+        assert_ne!(record_key(&key("a", "bc")), record_key(&key("ab", "c")));
+    }
+
+    #[test]
+    fn expiry_keys_sort_by_time_first() {
+        let early = expiry_key(Moment::from_millis(255), &record_key(&key("z", "z")));
+        let late = expiry_key(Moment::from_millis(256), &record_key(&key("a", "a")));
+        assert!(early < late);
+        assert_eq!(split_expiry_key(&late), Some((Moment::from_millis(256), &b"\x01aa"[..])));
+    }
+
+    #[test]
+    fn damaged_keys_are_noticed() {
+        assert_eq!(split_expiry_key(b"\x00\x00"), None);
+        assert_eq!(split_expiry_key(b"\xff\x00\x00\x00\x00\x00\x00\x00\x01aa"), None);
+        assert_eq!(split_record_key(b""), None);
+        assert_eq!(split_record_key(b"\x09abc"), None);
+    }
+}

@@ -1,0 +1,69 @@
+//! Reads a data directory offline: what it holds, and whether every record can be read.
+
+use std::path::Path;
+
+use super::schema::Tables;
+use crate::domain::{FencingToken, Moment, Record};
+use crate::storage::{EngineError, OpenError, keys};
+
+/// A data directory that no server is writing to, opened for reading.
+pub struct Inspection {
+    tables: Tables,
+}
+
+/// What the engine stored of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Marks {
+    /// No fencing token up to this one will be given out again.
+    pub fencing_high_water: Option<FencingToken>,
+    /// No moment before this one will be shown again.
+    pub clock_high_water: Option<Moment>,
+    /// How often the store was opened for writing.
+    pub runs: i64,
+}
+
+/// One entry of the table of records.
+pub enum Found<'a> {
+    /// A record.
+    Record {
+        /// Its namespace.
+        namespace: &'a str,
+        /// Its key.
+        key: &'a str,
+        /// What is stored.
+        record: Record,
+    },
+    /// Something that cannot be read.
+    Damaged {
+        /// The bytes of its key.
+        record_key: &'a [u8],
+    },
+}
+
+impl Inspection {
+    /// Opens the directory.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Ok(Self { tables: Tables::open_read_only(path)? })
+    }
+
+    /// What the engine stored of itself.
+    pub fn marks(&self) -> Result<Marks, EngineError> {
+        let meta = self.tables.meta()?;
+        Ok(Marks {
+            fencing_high_water: meta.fencing_high_water,
+            clock_high_water: meta.clock_high_water,
+            runs: meta.run.unwrap_or(0),
+        })
+    }
+
+    /// Calls `visit` with everything in the table of records, in the order of namespaces and
+    /// keys, until it says no.
+    pub fn scan(&self, mut visit: impl FnMut(Found<'_>) -> bool) -> Result<(), EngineError> {
+        self.tables.scan(|record_key, stored| match (keys::split_record_key(record_key), stored) {
+            (Some((namespace, key)), Ok(stored)) => {
+                visit(Found::Record { namespace, key, record: stored.record })
+            }
+            _ => visit(Found::Damaged { record_key }),
+        })
+    }
+}

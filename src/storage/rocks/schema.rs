@@ -1,0 +1,361 @@
+//! The tables on disk: their names, their settings, how they are opened, read and written.
+//!
+//! Names and persisted numbers are written out here and never reused. What is decided about
+//! their content is not here: see `batch.rs`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
+    DBRecoveryMode, ErrorKind, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+};
+use tracing::error;
+
+use super::batch::{Change, GraceWindow, Source};
+use crate::domain::{FencingToken, Moment};
+use crate::storage::codec::{self, Stored};
+use crate::storage::fault::{Fault, FaultPlan, Operation};
+use crate::storage::keys;
+use crate::storage::{EngineError, OpenError, StoreOptions};
+
+/// The record of each key.
+pub const RECORDS: &str = "records";
+/// Which record to look at when.
+const EXPIRY: &str = "expiry";
+/// What the engine knows of itself.
+const META: &str = "meta";
+
+/// The format that this build writes, and the only one that it reads.
+const FORMAT: u32 = 1;
+
+const META_FORMAT: &[u8] = b"format";
+/// No token up to this number may be given out again; big-endian i64.
+const META_FENCING: &[u8] = b"fencing_high_water";
+/// No moment before this one may be shown again; big-endian i64, milliseconds.
+const META_CLOCK: &[u8] = b"clock_high_water";
+/// How leases are prolonged after outages: windows, one after another.
+const META_GRACE: &[u8] = b"grace_windows";
+/// The number of the latest run; big-endian i64.
+const META_RUN: &[u8] = b"run";
+
+/// Logs are flushed to tables past this size, so that a restart after a kill replays little.
+const MAX_LOG_BYTES: u64 = 128 << 20;
+
+/// Log files that are written over instead of allocated anew: an fdatasync on blocks that
+/// exist takes about half the time of one that also allocates.
+const RECYCLED_LOGS: usize = 4;
+
+/// What the engine knows of itself, as it was stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Meta {
+    /// No fencing token up to this one may be given out again.
+    pub fencing_high_water: Option<FencingToken>,
+    /// No moment before this one may be shown again.
+    pub clock_high_water: Option<Moment>,
+    /// The number of the latest run.
+    pub run: Option<i64>,
+    /// How leases are prolonged after outages, in the order of the runs.
+    pub grace: Option<Arc<[GraceWindow]>>,
+}
+
+/// The open database.
+pub struct Tables {
+    db: DB,
+    write_options: WriteOptions,
+    faults: Option<Arc<FaultPlan>>,
+}
+
+/// An operation on the disk that failed. Its cause is logged where it is met.
+#[derive(Debug)]
+pub struct DiskError;
+
+impl Tables {
+    /// Opens the database in `path`, and creates it if there is none.
+    pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, OpenError> {
+        let mut db_options = db_options();
+        db_options.create_if_missing(true);
+        db_options.create_missing_column_families(true);
+        let cache = Cache::new_lru_cache(options.block_cache_bytes);
+        let families = [
+            ColumnFamilyDescriptor::new(RECORDS, records_options(options, &cache)),
+            ColumnFamilyDescriptor::new(EXPIRY, expiry_options(options, &cache)),
+            ColumnFamilyDescriptor::new(META, Options::default()),
+        ];
+        let db = DB::open_cf_descriptors(&db_options, path, families)
+            .map_err(|error| open_error(path, &error))?;
+        let tables =
+            Self { db, write_options: WriteOptions::default(), faults: options.faults.clone() };
+        tables.check_format(path)?;
+        Ok(tables)
+    }
+
+    /// Opens the database in `path` for reading, also while no server runs on it.
+    pub fn open_read_only(path: &Path) -> Result<Self, OpenError> {
+        if !path.join("CURRENT").exists() {
+            return Err(OpenError::Missing { path: path.to_owned() });
+        }
+        let db = DB::open_cf_for_read_only(&db_options(), path, [RECORDS, EXPIRY, META], false)
+            .map_err(|error| open_error(path, &error))?;
+        let tables = Self { db, write_options: WriteOptions::default(), faults: None };
+        tables.check_format(path)?;
+        Ok(tables)
+    }
+
+    fn check_format(&self, path: &Path) -> Result<(), OpenError> {
+        let damaged = || OpenError::Damaged {
+            path: path.to_owned(),
+            cause: "its format is unreadable".into(),
+        };
+        let stored = self
+            .db
+            .get_cf(self.family(META), META_FORMAT)
+            .map_err(|error| open_error(path, &error))?;
+        let Some(bytes) = stored else {
+            // A database without a format is one whose creation was cut short before its
+            // first commit: nothing was acknowledged from it.
+            return Ok(());
+        };
+        let found = u32::from_be_bytes(bytes.try_into().map_err(|_| damaged())?);
+        if found != FORMAT {
+            return Err(OpenError::Format { path: path.to_owned(), found, supported: FORMAT });
+        }
+        Ok(())
+    }
+
+    /// What the engine stored of itself.
+    pub fn meta(&self) -> Result<Meta, EngineError> {
+        let number = |name| -> Result<Option<i64>, EngineError> {
+            match self.meta_bytes(name)? {
+                Some(bytes) => Ok(Some(i64::from_be_bytes(
+                    bytes.try_into().map_err(|_| EngineError::Corrupted)?,
+                ))),
+                None => Ok(None),
+            }
+        };
+        let fencing_high_water = match number(META_FENCING)? {
+            Some(found) => Some(FencingToken::new(found).ok_or(EngineError::Corrupted)?),
+            None => None,
+        };
+        let grace = match self.meta_bytes(META_GRACE)? {
+            Some(bytes) => {
+                let windows = bytes.chunks(GraceWindow::STORED_BYTES).map(GraceWindow::from_bytes);
+                Some(windows.collect::<Option<Arc<[_]>>>().ok_or(EngineError::Corrupted)?)
+            }
+            None => None,
+        };
+        Ok(Meta {
+            fencing_high_water,
+            clock_high_water: number(META_CLOCK)?.map(Moment::from_millis),
+            run: number(META_RUN)?,
+            grace,
+        })
+    }
+
+    fn meta_bytes(&self, name: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+        self.db.get_cf(self.family(META), name).map_err(|error| {
+            error!(%error, "cannot read the engine's own data");
+            EngineError::Unavailable
+        })
+    }
+
+    /// Writes `changes` and `meta` in one atomic step. They are in the log then, but not yet
+    /// durable.
+    pub fn write(&self, changes: &[Change], meta: &Meta) -> Result<(), DiskError> {
+        let mut batch = WriteBatch::default();
+        for change in changes {
+            match change {
+                Change::Put { record_key, stored } => {
+                    batch.put_cf(self.family(RECORDS), record_key, codec::encode(stored));
+                }
+                Change::Delete { record_key } => batch.delete_cf(self.family(RECORDS), record_key),
+                Change::Index { at, record_key } => {
+                    batch.put_cf(self.family(EXPIRY), keys::expiry_key(*at, record_key), b"");
+                }
+                Change::Unindex { at, record_key } => {
+                    batch.delete_cf(self.family(EXPIRY), keys::expiry_key(*at, record_key));
+                }
+            }
+        }
+        let family = self.family(META);
+        if let Some(token) = meta.fencing_high_water {
+            batch.put_cf(family, META_FENCING, token.get().to_be_bytes());
+        }
+        if let Some(moment) = meta.clock_high_water {
+            batch.put_cf(family, META_CLOCK, moment.as_millis().to_be_bytes());
+        }
+        if let Some(grace) = &meta.grace {
+            let bytes: Vec<u8> = grace.iter().flat_map(|window| window.to_bytes()).collect();
+            batch.put_cf(family, META_GRACE, bytes);
+        }
+        if let Some(run) = meta.run {
+            batch.put_cf(family, META_RUN, run.to_be_bytes());
+        }
+        self.perform(Operation::Write, || self.db.write_opt(batch, &self.write_options))
+    }
+
+    /// Marks the database as one of this build's format.
+    pub fn write_format(&self) -> Result<(), DiskError> {
+        self.perform(Operation::Write, || {
+            self.db.put_cf(self.family(META), META_FORMAT, FORMAT.to_be_bytes())
+        })
+    }
+
+    /// Makes everything that was written before this call durable.
+    pub fn sync(&self) -> Result<(), DiskError> {
+        self.perform(Operation::Sync, || self.db.flush_wal(true))
+    }
+
+    /// Whether a flush or a compaction failed in the background.
+    pub fn failed_in_background(&self) -> bool {
+        let errors = self.db.property_int_value("rocksdb.background-errors");
+        !matches!(errors, Ok(Some(0)))
+    }
+
+    fn perform(
+        &self,
+        operation: Operation,
+        act: impl FnOnce() -> Result<(), rocksdb::Error>,
+    ) -> Result<(), DiskError> {
+        let fault = self.faults.as_ref().and_then(|faults| faults.meet(operation));
+        if fault == Some(Fault::NotDone) {
+            return Err(DiskError);
+        }
+        act().map_err(|error| {
+            error!(%error, ?operation, "the disk failed");
+            DiskError
+        })?;
+        match fault {
+            Some(Fault::NotDone | Fault::DoneButReported) => Err(DiskError),
+            None => Ok(()),
+        }
+    }
+
+    /// The index entries from `from` on that are due at `now`, at most `limit`.
+    pub fn due(
+        &self,
+        from: &[u8],
+        now: Moment,
+        limit: usize,
+    ) -> Result<Vec<(Moment, Vec<u8>)>, EngineError> {
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound(keys::expiry_bound(Moment::from_millis(
+            now.as_millis().saturating_add(1),
+        )));
+        let mut entries = self.db.raw_iterator_cf_opt(self.family(EXPIRY), options);
+        entries.seek(from);
+        let mut due = Vec::new();
+        while let Some(key) = entries.key() {
+            if due.len() == limit {
+                break;
+            }
+            let (at, record_key) = keys::split_expiry_key(key).ok_or(EngineError::Corrupted)?;
+            due.push((at, record_key.to_vec()));
+            entries.next();
+        }
+        entries.status().map_err(|error| read_error(&error))?;
+        Ok(due)
+    }
+
+    /// Calls `visit` with every record, in the order of their keys, until it says no.
+    pub fn scan(
+        &self,
+        mut visit: impl FnMut(&[u8], Result<Stored, EngineError>) -> bool,
+    ) -> Result<(), EngineError> {
+        let mut records = self.db.raw_iterator_cf(self.family(RECORDS));
+        records.seek_to_first();
+        while let Some((key, value)) = records.item() {
+            if !visit(key, codec::decode(value).map_err(|_| EngineError::Corrupted)) {
+                return Ok(());
+            }
+            records.next();
+        }
+        records.status().map_err(|error| read_error(&error))
+    }
+
+    fn family(&self, name: &str) -> &ColumnFamily {
+        self.db.cf_handle(name).expect("every family was opened")
+    }
+}
+
+impl Source for Tables {
+    fn read(&self, record_key: &[u8]) -> Result<Option<Stored>, EngineError> {
+        if self.faults.as_ref().is_some_and(|faults| faults.meet(Operation::Read).is_some()) {
+            return Err(EngineError::Unavailable);
+        }
+        match self.db.get_pinned_cf(self.family(RECORDS), record_key) {
+            Ok(None) => Ok(None),
+            Ok(Some(bytes)) => codec::decode(&bytes).map(Some).map_err(|damage| {
+                error!(%damage, "a record cannot be read");
+                EngineError::Corrupted
+            }),
+            Err(error) => Err(read_error(&error)),
+        }
+    }
+}
+
+fn read_error(error: &rocksdb::Error) -> EngineError {
+    error!(%error, "cannot read");
+    match error.kind() {
+        ErrorKind::Corruption => EngineError::Corrupted,
+        _ => EngineError::Unavailable,
+    }
+}
+
+fn open_error(path: &Path, error: &rocksdb::Error) -> OpenError {
+    let (path, cause) = (path.to_owned(), error.to_string());
+    match error.kind() {
+        // RocksDB reports a held lock as an I/O error and tells it only in words.
+        ErrorKind::IOError if cause.contains("lock") => OpenError::InUse { path },
+        ErrorKind::Corruption => OpenError::Damaged { path, cause },
+        _ => OpenError::Unavailable { path, cause },
+    }
+}
+
+fn db_options() -> Options {
+    let mut options = Options::default();
+    // The engine writes under one mutex.
+    options.set_allow_concurrent_memtable_write(false);
+    options.set_max_background_jobs(2);
+    options.set_max_total_wal_size(MAX_LOG_BYTES);
+    options.set_recycle_log_file_num(RECYCLED_LOGS);
+    // A torn tail is what a power cut leaves: nothing in it was acknowledged. This is also the
+    // only mode that goes with recycled logs.
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    options.set_keep_log_file_num(4);
+    options.set_log_level(LogLevel::Warn);
+    options
+}
+
+fn table_options(options: &StoreOptions) -> Options {
+    let mut table = Options::default();
+    table.set_write_buffer_size(options.memtable_bytes);
+    table.set_max_write_buffer_number(4);
+    table.set_compression_type(DBCompressionType::Lz4);
+    table
+}
+
+fn records_options(options: &StoreOptions, cache: &Cache) -> Options {
+    let mut table = table_options(options);
+    // Most reads look for a key that is absent: a bloom filter in front of the memtable, and
+    // one in front of each table, answer them without a search. The filters stay in memory
+    // with their tables, outside the cache; evicted filters cost nine tenths of the rate.
+    table.set_memtable_whole_key_filtering(true);
+    table.set_memtable_prefix_bloom_ratio(0.1);
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(cache);
+    blocks.set_bloom_filter(10.0, false);
+    table.set_block_based_table_factory(&blocks);
+    table
+}
+
+fn expiry_options(options: &StoreOptions, cache: &Cache) -> Options {
+    let mut table = table_options(options);
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(cache);
+    table.set_block_based_table_factory(&blocks);
+    // The sweeper deletes from the front: without this, each pass would walk over the
+    // remains of all passes before it.
+    table.add_compact_on_deletion_collector_factory(4_096, 1_024, 0.5);
+    table
+}

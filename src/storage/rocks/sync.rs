@@ -1,0 +1,183 @@
+//! The thread that makes the log durable, and the answers that wait for it.
+//!
+//! One sync covers everything written since the last. While it runs, the next batches are
+//! decided and written. An answer carries the position that it depends on, and is held here
+//! until that position is synced: refusals and lookups too, since they may rest on a write
+//! that is not durable yet.
+//!
+//! # Why a failed sync is never tried again
+//!
+//! After a failed fsync the kernel may have dropped the pages and report success the next
+//! time. So the first failure poisons the engine: what it acknowledged is on disk, what it
+//! holds is answered as unknown, and only recovery from the log says what is true.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{oneshot, watch};
+use tracing::error;
+
+use super::schema::{DiskError, Tables};
+use super::turn::Reply;
+use crate::storage::Condition;
+
+/// How many batches have been written; a batch is durable once its position is synced.
+pub type Position = u64;
+
+/// Answers that wait for one position.
+pub struct Held {
+    /// What they depend on.
+    pub position: Position,
+    /// The answers.
+    pub replies: Vec<Reply>,
+    /// Who hands them out: the caller that led the turn, in its own runtime, where waking the
+    /// others is cheap. Where it has left, the sync thread does.
+    pub leader: oneshot::Sender<Vec<Reply>>,
+}
+
+/// What the sync thread and the writers share.
+pub struct SyncQueue {
+    state: Mutex<State>,
+    changed: Condvar,
+    condition: watch::Sender<Condition>,
+    /// A moving average of the time that a sync takes, in microseconds.
+    expected_micros: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    written: Position,
+    synced: Position,
+    held: VecDeque<Held>,
+    closing: bool,
+    poisoned: bool,
+}
+
+impl SyncQueue {
+    /// An empty queue that tells `condition` when it is poisoned.
+    pub fn new(condition: watch::Sender<Condition>) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(State::default()),
+            changed: Condvar::new(),
+            condition,
+            expected_micros: AtomicU64::new(0),
+        })
+    }
+
+    /// Notes one more written batch and returns its position.
+    pub fn wrote(&self) -> Position {
+        let mut state = self.state.lock().unwrap();
+        state.written += 1;
+        state.written
+    }
+
+    /// The position of the last written batch.
+    pub fn position(&self) -> Position {
+        self.state.lock().unwrap().written
+    }
+
+    /// Holds answers until their position is synced; returns them where it is already.
+    pub fn hold(&self, held: Held) -> Option<Held> {
+        let mut state = self.state.lock().unwrap();
+        if state.poisoned {
+            drop(state);
+            fail(held.replies);
+            return None;
+        }
+        if held.position <= state.synced {
+            return Some(held);
+        }
+        state.held.push_back(held);
+        drop(state);
+        self.changed.notify_one();
+        None
+    }
+
+    /// Whether the engine is poisoned.
+    pub fn is_poisoned(&self) -> bool {
+        self.state.lock().unwrap().poisoned
+    }
+
+    /// Poisons the engine and answers everything that waits.
+    pub fn poison(&self) {
+        let mut state = self.state.lock().unwrap();
+        let first = !std::mem::replace(&mut state.poisoned, true);
+        let held = std::mem::take(&mut state.held);
+        drop(state);
+        if first {
+            error!("a commit failed: the engine refuses everything until it is restarted");
+        }
+        self.condition.send_replace(Condition::Poisoned);
+        self.changed.notify_one();
+        held.into_iter().for_each(|held| fail(held.replies));
+    }
+
+    /// How long a commit can be expected to take.
+    pub fn expected(&self) -> Duration {
+        Duration::from_micros(self.expected_micros.load(Ordering::Relaxed))
+    }
+
+    /// Makes the thread end once everything written is durable and everything held answered.
+    pub fn close(&self) {
+        self.state.lock().unwrap().closing = true;
+        self.changed.notify_one();
+    }
+
+    /// The life of the sync thread.
+    pub fn run(&self, tables: &Tables) {
+        while let Some(target) = self.next_target() {
+            let began_at = Instant::now();
+            if let Err(DiskError) = tables.sync() {
+                self.poison();
+                return;
+            }
+            self.expect(began_at.elapsed());
+            self.release(target);
+        }
+    }
+
+    /// Waits for something to sync. `None`: there is nothing, and there will be nothing.
+    fn next_target(&self) -> Option<Position> {
+        let mut state = self.state.lock().unwrap();
+        loop {
+            if state.poisoned {
+                return None;
+            }
+            if state.written > state.synced && (state.closing || !state.held.is_empty()) {
+                return Some(state.written);
+            }
+            if state.closing {
+                return None;
+            }
+            state = self.changed.wait(state).unwrap();
+        }
+    }
+
+    fn release(&self, target: Position) {
+        let mut state = self.state.lock().unwrap();
+        state.synced = target;
+        // Turns of different runtimes may have come in a different order than they wrote.
+        let (due, rest): (VecDeque<_>, VecDeque<_>) =
+            std::mem::take(&mut state.held).into_iter().partition(|held| held.position <= target);
+        state.held = rest;
+        drop(state);
+        for held in due {
+            if let Err(replies) = held.leader.send(held.replies) {
+                replies.into_iter().for_each(Reply::send);
+            }
+        }
+    }
+
+    fn expect(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let before = self.expected_micros.load(Ordering::Relaxed);
+        let average = before - before / 8 + took / 8;
+        self.expected_micros.store(average, Ordering::Relaxed);
+    }
+}
+
+fn fail(replies: Vec<Reply>) {
+    replies.into_iter().for_each(Reply::fail);
+}

@@ -1,0 +1,331 @@
+//! The writer: decides a batch and puts it into the log, under the engine's one mutex.
+//!
+//! It owns what has to change in step with the log: the clock, the counter of fencing
+//! tokens, and how far ahead of both the stored high-water marks are. It does not sync and
+//! does not answer.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, MutexGuard};
+use std::time::Instant;
+
+use tracing::{info, warn};
+
+use super::Core;
+use super::batch::{Batch, GraceWindow, Setting};
+use super::schema::{DiskError, Meta, Tables};
+use super::sync::Position;
+use super::turn::{Answer, Pending, Question, Reply};
+use crate::clock::{Clock, EngineClock};
+use crate::domain::{FencingToken, Moment, Span};
+use crate::storage::{Condition, Decided, EngineError, OpenError, Purged, StoreOptions, keys};
+
+/// How far the stored clock is ahead of the clock: at most this much is skipped or waited for
+/// after a kill, and at most once in this span a batch stores it anew.
+const CLOCK_AHEAD: Span = Span::from_secs(1);
+
+/// How many fencing tokens are set aside by one write.
+const FENCING_BLOCK: i64 = 10_000;
+
+/// A batch holds at most so many commands; what waits beyond forms the next.
+const MAX_BATCH: usize = 1_024;
+
+/// How many restarts within one grace are remembered. In a longer loop of crashes, leases
+/// from before it end with the grace that they were given first.
+const MAX_GRACE_WINDOWS: usize = 64;
+
+/// How often the disk is looked at.
+const DISK_CHECK: Span = Span::from_secs(1);
+
+/// What changes in step with the log.
+pub struct Writer {
+    tables: Arc<Tables>,
+    path: PathBuf,
+    clock: EngineClock,
+    next_fencing_token: FencingToken,
+    /// What is stored, and durable before any answer that rests on it.
+    stored_clock: Moment,
+    stored_fencing: Option<FencingToken>,
+    run: i64,
+    grace: Arc<[GraceWindow]>,
+    /// Where the sweeper goes on: everything before it is purged.
+    swept_to: Vec<u8>,
+    disk_checked_at: Moment,
+    min_free_disk: u64,
+    disk_full: bool,
+}
+
+impl Writer {
+    /// Takes up where the last run ended, and makes durable that it did.
+    pub fn recover(
+        tables: Arc<Tables>,
+        path: &Path,
+        clock: Arc<dyn Clock>,
+        options: &StoreOptions,
+    ) -> Result<Self, OpenError> {
+        let failed =
+            |cause: &str| OpenError::Unavailable { path: path.to_owned(), cause: cause.to_owned() };
+        let found = tables.meta().map_err(|_| OpenError::Damaged {
+            path: path.to_owned(),
+            cause: "its high-water marks are unreadable".to_owned(),
+        })?;
+        let mut clock = EngineClock::starting_at(clock, found.clock_high_water.unwrap_or_default());
+        let up_at = clock.read();
+        let run = found.run.unwrap_or(0).saturating_add(1);
+        let next_fencing_token =
+            found.fencing_high_water.map_or(FencingToken::FIRST, FencingToken::next);
+        let stored = Meta {
+            fencing_high_water: found.fencing_high_water,
+            clock_high_water: Some(up_at.plus(CLOCK_AHEAD)),
+            run: Some(run),
+            grace: Some(grace_windows(&found, run, up_at, options.restart_grace)),
+        };
+        tables
+            .write(&[], &stored)
+            .and_then(|()| tables.write_format())
+            .and_then(|()| tables.sync())
+            .map_err(|DiskError| failed("it cannot be written"))?;
+        info!(path = %path.display(), first_fencing_token = next_fencing_token.get(), "store opened");
+        Ok(Self {
+            tables,
+            path: path.to_owned(),
+            clock,
+            next_fencing_token,
+            stored_clock: up_at.plus(CLOCK_AHEAD),
+            stored_fencing: found.fencing_high_water,
+            run,
+            grace: stored.grace.unwrap_or_default(),
+            swept_to: Vec::new(),
+            disk_checked_at: Moment::default(),
+            min_free_disk: options.min_free_disk_bytes,
+            disk_full: false,
+        })
+    }
+
+    fn setting(&mut self) -> Setting {
+        let now = self.clock.read();
+        if now.since(self.disk_checked_at) >= DISK_CHECK {
+            self.disk_checked_at = now;
+            self.disk_full = free_bytes(&self.path).is_some_and(|free| free < self.min_free_disk);
+        }
+        Setting {
+            now,
+            next_fencing_token: self.next_fencing_token,
+            run: self.run,
+            grace: Arc::clone(&self.grace),
+            refuse_grants: self.disk_full,
+        }
+    }
+
+    /// Writes what `batch` came to, with high-water marks ahead of whatever its answers show.
+    /// The flag says whether there was anything to write.
+    fn write(&mut self, batch: Batch<'_, Tables>, now: Moment) -> Result<bool, DiskError> {
+        let outcome = batch.finish();
+        let mut ahead = Meta::default();
+        if now > self.stored_clock {
+            ahead.clock_high_water = Some(now.plus(CLOCK_AHEAD));
+        }
+        let last_token = outcome.next_fencing_token.get() - 1;
+        if last_token > self.stored_fencing.map_or(0, FencingToken::get) {
+            ahead.fencing_high_water = FencingToken::new(last_token.saturating_add(FENCING_BLOCK));
+        }
+        if outcome.changes.is_empty() && ahead == Meta::default() {
+            return Ok(false);
+        }
+        self.tables.write(&outcome.changes, &ahead)?;
+        self.next_fencing_token = outcome.next_fencing_token;
+        self.stored_clock = ahead.clock_high_water.unwrap_or(self.stored_clock);
+        self.stored_fencing = ahead.fencing_high_water.or(self.stored_fencing);
+        Ok(true)
+    }
+}
+
+impl Core {
+    /// Decides everything in `pending`, writes it, and returns the answers with the position
+    /// that they rest on.
+    pub(super) fn decide(&self, pending: Vec<Pending>) -> (Vec<Reply>, Position) {
+        let mut replies = Vec::with_capacity(pending.len());
+        let mut position = 0;
+        let mut pending = pending.into_iter().peekable();
+        while pending.peek().is_some() {
+            position = self.decide_batch(pending.by_ref().take(MAX_BATCH), &mut replies);
+        }
+        (replies, position)
+    }
+
+    fn decide_batch(
+        &self,
+        pending: impl Iterator<Item = Pending>,
+        replies: &mut Vec<Reply>,
+    ) -> Position {
+        let mut writer = match self.writer() {
+            Ok(writer) => writer,
+            Err(error) => {
+                replies.extend(pending.map(|pending| {
+                    Reply::new(pending.reply_to, pending.permit, Err(error), false)
+                }));
+                return 0;
+            }
+        };
+        let setting = writer.setting();
+        self.show_disk(writer.disk_full);
+        let patience = Instant::now() + self.sync.expected();
+        let tables = Arc::clone(&writer.tables);
+        let now = setting.now;
+        let mut batch = Batch::new(tables.as_ref(), setting);
+        let first = replies.len();
+        for Pending { record_key, question, deadline, reply_to, permit } in pending {
+            if reply_to.is_closed() {
+                continue;
+            }
+            let (answer, wrote) = if deadline.is_some_and(|deadline| deadline <= patience) {
+                (Err(EngineError::DeadlineTooShort), false)
+            } else {
+                match ask(&mut batch, &record_key, &question) {
+                    Ok((answer, wrote)) => (Ok(Decided { answer, decided_at: now }), wrote),
+                    Err(error) => (Err(error), false),
+                }
+            };
+            replies.push(Reply::new(reply_to, permit, answer, wrote));
+        }
+        match writer.write(batch, now) {
+            Ok(true) => self.sync.wrote(),
+            // It may rest on any batch before it.
+            Ok(false) => self.sync.position(),
+            Err(DiskError) => {
+                drop(writer);
+                self.sync.poison();
+                replies.drain(first..).for_each(Reply::fail);
+                0
+            }
+        }
+    }
+
+    /// Follows index entries that are due, at most `limit`.
+    pub(super) fn purge(&self, limit: usize) -> Result<Purged, EngineError> {
+        let mut writer = self.writer()?;
+        if writer.tables.failed_in_background() {
+            warn!("a flush or a compaction failed");
+            drop(writer);
+            self.sync.poison();
+            return Err(EngineError::Unavailable);
+        }
+        let setting = writer.setting();
+        self.show_disk(writer.disk_full);
+        let tables = Arc::clone(&writer.tables);
+        let due = tables.due(&writer.swept_to, setting.now, limit)?;
+        let now = setting.now;
+        let mut batch = Batch::new(tables.as_ref(), setting);
+        let mut records = 0;
+        for (at, record_key) in &due {
+            match batch.follow(*at, record_key) {
+                Ok(gone) => records += usize::from(gone),
+                // A record that cannot be read keeps its space until somebody has looked.
+                Err(EngineError::Corrupted) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match writer.write(batch, now) {
+            Ok(true) => {
+                self.sync.wrote();
+            }
+            Ok(false) => {}
+            Err(DiskError) => {
+                drop(writer);
+                self.sync.poison();
+                return Err(EngineError::OutcomeUnknown);
+            }
+        }
+        if let Some((at, record_key)) = due.last() {
+            // New entries lie in the future, so nothing will ever appear before this one.
+            writer.swept_to = keys::expiry_key(*at, record_key);
+            writer.swept_to.push(0);
+        }
+        Ok(Purged { records, more: due.len() == limit })
+    }
+
+    /// Refuses what comes, and decides what is queued.
+    pub(super) fn close(&self) {
+        for lane in self.lanes.iter() {
+            lane.close();
+            let (replies, position) = self.decide(lane.take());
+            // Nobody leads: the sync thread hands these out itself.
+            let (leader, _) = tokio::sync::oneshot::channel();
+            if let Some(durable) = self.sync.hold(super::sync::Held { position, replies, leader }) {
+                durable.replies.into_iter().for_each(Reply::send);
+            }
+        }
+        self.sync.close();
+    }
+
+    /// Stores the clock as it is: an orderly end leaves nothing ahead of it, so that leases
+    /// that ended before it stay lapsed.
+    pub(super) fn close_tables(&self) {
+        let Ok(mut writer) = self.writer() else { return };
+        let now = writer.clock.read();
+        let exact = Meta { clock_high_water: Some(now), ..Meta::default() };
+        if writer.tables.write(&[], &exact).and_then(|()| writer.tables.sync()).is_err() {
+            warn!("cannot store the clock; the next start takes its high-water mark instead");
+        }
+    }
+
+    fn writer(&self) -> Result<MutexGuard<'_, Writer>, EngineError> {
+        let Ok(writer) = self.writer.lock() else {
+            // A batch panicked half-way, so what is in memory may disagree with the log.
+            self.sync.poison();
+            return Err(EngineError::Unavailable);
+        };
+        if self.sync.is_poisoned() {
+            return Err(EngineError::Unavailable);
+        }
+        Ok(writer)
+    }
+
+    fn show_disk(&self, full: bool) {
+        let shown = if full { Condition::Full } else { Condition::Serving };
+        self.condition.send_if_modified(|condition| {
+            if *condition == shown || *condition == Condition::Poisoned {
+                return false;
+            }
+            *condition = shown;
+            true
+        });
+    }
+}
+
+/// The windows of earlier runs that can still matter, and the one of this run.
+fn grace_windows(found: &Meta, run: i64, up_at: Moment, grace: Span) -> Arc<[GraceWindow]> {
+    let Some(down_since) = found.clock_high_water else { return Arc::default() };
+    let mut windows: Vec<GraceWindow> = found
+        .grace
+        .iter()
+        .flat_map(|windows| windows.iter().copied())
+        // A window that was over when the outage began prolongs nothing any more.
+        .filter(|window| window.until >= down_since)
+        .collect();
+    if windows.len() == MAX_GRACE_WINDOWS {
+        windows.remove(0);
+    }
+    if grace > Span::default() {
+        windows.push(GraceWindow { run, from: down_since, until: up_at.plus(grace) });
+    }
+    windows.into()
+}
+
+fn ask(
+    batch: &mut Batch<'_, Tables>,
+    record_key: &[u8],
+    question: &Question,
+) -> Result<(Answer, bool), EngineError> {
+    match question {
+        Question::Apply(command) => batch
+            .apply(record_key, command)
+            .map(|(decision, wrote)| (Answer::Decision(decision), wrote)),
+        Question::Lookup => batch.lookup(record_key).map(|record| (Answer::Record(record), false)),
+    }
+}
+
+/// How much room the disk under `path` has; `None` where it cannot be told.
+fn free_bytes(path: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(path).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+}

@@ -1,0 +1,71 @@
+//! The sweeper: frees the space of records whose retention is over, in small paced steps.
+//!
+//! Nothing relies on it having run. While there is a backlog it rests as long as it worked,
+//! so that it takes at most half of the engine's time and callers are never far behind it.
+
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use super::Engine;
+
+/// How many records one step frees: about a millisecond of work.
+const STEP: usize = 128;
+
+/// How often it looks when there was nothing to do.
+const INTERVAL: Duration = Duration::from_millis(500);
+
+/// A thread that sweeps until it is dropped.
+pub struct Sweeper {
+    stopped: Arc<(Mutex<bool>, Condvar)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Sweeper {
+    /// Starts to sweep `engine`.
+    pub fn start(engine: Arc<dyn Engine>) -> std::io::Result<Self> {
+        let stopped = Arc::new((Mutex::new(false), Condvar::new()));
+        let seen = Arc::clone(&stopped);
+        let thread = std::thread::Builder::new()
+            .name("onced-sweep".into())
+            .spawn(move || sweep(engine.as_ref(), &seen))?;
+        Ok(Self { stopped, thread: Some(thread) })
+    }
+}
+
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        *self.stopped.0.lock().unwrap() = true;
+        self.stopped.1.notify_all();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn sweep(engine: &dyn Engine, stopped: &(Mutex<bool>, Condvar)) {
+    let mut failing = false;
+    loop {
+        let began_at = Instant::now();
+        let pause = match engine.purge(STEP) {
+            Ok(purged) => {
+                failing = false;
+                if purged.more { began_at.elapsed() } else { INTERVAL }
+            }
+            Err(error) => {
+                if !failing {
+                    warn!(%error, "cannot sweep");
+                }
+                failing = true;
+                INTERVAL
+            }
+        };
+        let guard = stopped.0.lock().unwrap();
+        let (guard, _) = stopped.1.wait_timeout_while(guard, pause, |stopped| !*stopped).unwrap();
+        if *guard {
+            return;
+        }
+    }
+}

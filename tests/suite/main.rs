@@ -1,0 +1,5 @@
+//! The fast suite: one binary, so that it links once. Each module is one kind of promise.
+//! What needs the real binary, or minutes, lives elsewhere.
+
+mod decide_model;
+mod decide_table;
