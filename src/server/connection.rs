@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tonic::transport::server::{Connected, TcpConnectInfo};
 use tracing::warn;
 
-use super::runtimes::Runtimes;
+use super::runtimes::{Runtimes, Stage};
 
 /// How long the acceptor rests when the system gives it no more connections.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -42,13 +42,13 @@ impl Acceptor {
         })
     }
 
-    /// Deals connections out in turn until the server is `gone`, and then closes the port.
-    pub async fn run(self, runtimes: Runtimes, mut gone: watch::Receiver<bool>) {
+    /// Deals connections out in turn until `stage` is past serving, and then closes the port.
+    pub async fn run(self, runtimes: Runtimes, mut stage: watch::Receiver<Stage>) {
         let mut turn = 0;
         loop {
             let accepted = tokio::select! {
                 accepted = self.accept() => accepted,
-                _ = gone.wait_for(|gone| *gone) => return,
+                _ = stage.wait_for(|stage| *stage > Stage::Serving) => return,
             };
             match accepted {
                 Ok(Some(accepted)) => {

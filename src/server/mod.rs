@@ -37,7 +37,7 @@ use tracing::{info, warn};
 use self::connection::Acceptor;
 use self::health::Health;
 use self::recovery::RecoveringEngine;
-use self::runtimes::Runtimes;
+use self::runtimes::{Runtimes, Stage};
 use crate::api::{IdempotencyApi, Limits};
 use crate::clock::SystemClock;
 use crate::config::Settings;
@@ -47,6 +47,9 @@ use crate::storage::{self, Engine, StoreOptions, StoreUrl, Sweeper};
 
 /// The size of the largest request, in bytes. Above it gRPC itself refuses.
 const MAX_REQUEST_BYTES: usize = 16 << 20;
+
+/// How long runtimes may take to end once their connections are cut off.
+const CUT_LIMIT: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM or SIGINT, and returns once everything acknowledged is durable and
 /// the store is closed. A second signal ends the process at once.
@@ -93,11 +96,11 @@ async fn run(
     let address = listener.local_addr()?;
     let engine = RecoveringEngine::new();
     let health = Health::not_serving().await;
-    let (going_away, gone) = watch::channel(false);
+    let (set_stage, stage) = watch::channel(Stage::Serving);
     let routes = routes(settings, Arc::new(engine.clone()), &health)?;
-    let runtimes = Runtimes::start(settings, &routes, &gone)?;
+    let runtimes = Runtimes::start(settings, &routes, &stage)?;
     let acceptor = Acceptor::new(listener, settings.max_connections)?;
-    let accepting = tokio::spawn(acceptor.run(runtimes.clone(), gone));
+    let accepting = tokio::spawn(acceptor.run(runtimes.clone(), stage));
 
     let store = open(settings).await?;
     engine.opened(Arc::clone(&store));
@@ -109,11 +112,13 @@ async fn run(
     info!(grace = ?settings.drain_grace, limit = ?settings.drain_limit, "draining");
     health.stop().await;
     tokio::time::sleep(settings.drain_grace).await;
-    going_away.send_replace(true);
+    set_stage.send_replace(Stage::GoingAway);
     let _ = accepting.await;
     health.end_watches().await;
-    if !finish(runtimes, settings.drain_limit).await {
-        warn!("the drain took too long: ending at once");
+    if !ended(&runtimes, settings.drain_limit).await {
+        warn!("the drain took too long: connections are cut off");
+        set_stage.send_replace(Stage::Cut);
+        ended(&runtimes, CUT_LIMIT).await;
     }
     drop(sweeper);
     // Blocks until the last answers are durable; there is nothing else left to run here.
@@ -165,10 +170,10 @@ fn routes(settings: &Settings, engine: Arc<dyn Engine>, health: &Health) -> anyh
     Ok(routes.prepare())
 }
 
-/// Waits for the runtimes to answer what they received. The flag says whether they did.
-async fn finish(runtimes: Runtimes, limit: Duration) -> bool {
-    let joining = tokio::task::spawn_blocking(move || runtimes.join(limit));
-    joining.await.unwrap_or(false)
+/// Waits for the runtimes to end. The flag says whether they did within `limit`.
+async fn ended(runtimes: &Runtimes, limit: Duration) -> bool {
+    let runtimes = runtimes.clone();
+    tokio::task::spawn_blocking(move || runtimes.join(limit)).await.unwrap_or(false)
 }
 
 async fn first_signal() {

@@ -36,11 +36,22 @@ pub struct Runtimes {
     running: Arc<(Mutex<usize>, Condvar)>,
 }
 
+/// How far the server is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// It is not.
+    Serving,
+    /// Connections are told to go, and calls that were received are answered.
+    GoingAway,
+    /// The limit has passed: whatever is left is cut off.
+    Cut,
+}
+
 /// What a runtime needs to serve a connection.
 #[derive(Clone)]
 struct Serving {
     routes: Routes,
-    gone: watch::Receiver<bool>,
+    stage: watch::Receiver<Stage>,
     max_concurrent_streams: u32,
     connection_max_age: Option<Duration>,
     keepalive_interval: Option<Duration>,
@@ -48,16 +59,16 @@ struct Serving {
 }
 
 impl Runtimes {
-    /// Starts as many as the settings say. They serve until `gone`, and until every
-    /// connection is closed.
+    /// Starts as many as the settings say. They serve until `stage` is past serving, and until
+    /// every connection is closed or cut off.
     pub fn start(
         settings: &Settings,
         routes: &Routes,
-        gone: &watch::Receiver<bool>,
+        stage: &watch::Receiver<Stage>,
     ) -> io::Result<Self> {
         let serving = Serving {
             routes: routes.clone(),
-            gone: gone.clone(),
+            stage: stage.clone(),
             max_concurrent_streams: settings.max_concurrent_streams,
             connection_max_age: settings.connection_max_age,
             keepalive_interval: settings.keepalive_interval,
@@ -87,8 +98,7 @@ impl Runtimes {
     }
 
     /// Waits until all have ended. The flag says whether they did within `limit`.
-    pub fn join(self, limit: Duration) -> bool {
-        drop(self.handovers);
+    pub fn join(&self, limit: Duration) -> bool {
         let (running, changed) = &*self.running;
         let running = running.lock().unwrap();
         let (running, _) =
@@ -116,7 +126,7 @@ impl Drop for Ended {
 
 impl Serving {
     async fn run(self, mut incoming: mpsc::UnboundedReceiver<Accepted>) {
-        let mut gone = self.gone.clone();
+        let mut stage = self.stage.clone();
         let mut connections = JoinSet::new();
         loop {
             tokio::select! {
@@ -125,10 +135,13 @@ impl Serving {
                     None => break,
                 },
                 Some(_) = connections.join_next() => {}
-                _ = gone.wait_for(|gone| *gone) => break,
+                _ = stage.wait_for(|stage| *stage > Stage::Serving) => break,
             }
         }
-        while connections.join_next().await.is_some() {}
+        tokio::select! {
+            () = async { while connections.join_next().await.is_some() {} } => {}
+            _ = stage.wait_for(|stage| *stage == Stage::Cut) => {}
+        }
     }
 
     /// Serves one connection until it is closed.
@@ -157,7 +170,7 @@ impl Serving {
         let ended = async move {
             tokio::select! {
                 _ = closed => {}
-                _ = self.gone.wait_for(|gone| *gone) => {}
+                _ = self.stage.wait_for(|stage| *stage > Stage::Serving) => {}
             }
         };
         let served = server.add_routes(self.routes).serve_with_incoming_shutdown(incoming, ended);

@@ -380,12 +380,12 @@ impl<'a> Story<'a> {
 
     /// When the lease ends that was granted or renewed last.
     fn lease_until(self) -> Moment {
-        let leases = self.0.iter().filter_map(|entry| match &entry.event {
+        let latest = self.0.iter().rev().find_map(|entry| match &entry.event {
             Event::Granted(reserve, _) => Some(entry.at.plus(reserve.lease)),
             Event::Renewed(renew) => Some(entry.at.plus(renew.lease)),
             _ => None,
         });
-        leases.last().expect("a story begins with a grant")
+        latest.expect("a story begins with a grant")
     }
 
     /// When this story is over if nothing else happens; never, where it has not begun.

@@ -3,3 +3,5 @@
 
 mod decide_model;
 mod decide_table;
+mod server;
+mod story;

@@ -1,0 +1,93 @@
+//! A real server for a test: in this process, on a port of its own, with a real channel.
+
+use std::net::{SocketAddr, TcpListener};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use onced::config::Settings;
+use onced::pb::v1::idempotency_service_client::IdempotencyServiceClient;
+use tokio::sync::oneshot;
+use tonic::transport::{Channel, Endpoint};
+
+/// A server that runs until it is dropped.
+pub struct TestServer {
+    pub address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<anyhow::Result<()>>>,
+}
+
+impl TestServer {
+    /// Starts a server as `settings` say, but on a free port.
+    pub fn start(settings: Settings) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let thread = std::thread::spawn(move || {
+            onced::server::serve_on(listener, &settings, async {
+                let _ = stopped.await;
+            })
+        });
+        Self { address, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// A channel of its own to the server.
+    pub async fn channel(&self) -> Channel {
+        Endpoint::from_shared(format!("http://{}", self.address))
+            .unwrap()
+            .timeout(Duration::from_secs(20))
+            .connect()
+            .await
+            .unwrap()
+    }
+
+    /// A client whose first call waits until the store is open.
+    pub async fn client(&self) -> IdempotencyServiceClient<Channel> {
+        let channel = self.channel().await;
+        let mut health = tonic_health::pb::health_client::HealthClient::new(channel.clone());
+        let mut watch = health
+            .watch(tonic_health::pb::HealthCheckRequest { service: String::new() })
+            .await
+            .unwrap()
+            .into_inner();
+        while let Some(answer) = watch.message().await.unwrap() {
+            if answer.status() == tonic_health::pb::health_check_response::ServingStatus::Serving {
+                break;
+            }
+        }
+        IdempotencyServiceClient::new(channel)
+    }
+
+    /// Asks the server to stop, without waiting for it.
+    pub fn begin_stop(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            let _ = stop.send(());
+        }
+    }
+
+    /// Stops the server and returns what it returned.
+    pub async fn stop(mut self) -> anyhow::Result<()> {
+        self.begin_stop();
+        let thread = self.thread.take().unwrap();
+        // Off this runtime, which has clients to tell that their server goes away.
+        tokio::task::spawn_blocking(move || thread.join().unwrap()).await.unwrap()
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.begin_stop();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Settings for a test: a store of its own, no grace, two runtimes.
+pub fn settings(store: &str) -> Settings {
+    Settings {
+        store: store.parse().unwrap(),
+        runtimes: 2,
+        drain_grace: Duration::ZERO,
+        ..Settings::default()
+    }
+}
