@@ -1,6 +1,7 @@
 //! onced
 
 pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod domain;

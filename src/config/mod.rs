@@ -88,6 +88,9 @@ pub struct Settings {
     pub memtable_bytes: usize,
     /// The size of RocksDB's block cache in bytes, 1 MiB to 1 TiB. Default 64 MiB.
     pub block_cache_bytes: usize,
+    /// With less free disk than this many bytes, new reservations are refused, 0 to 1 TiB.
+    /// Default 64 MiB.
+    pub min_free_disk_bytes: u64,
 }
 
 /// Every setting at its default.

@@ -61,6 +61,7 @@ impl Resolved {
             log_format: reader.value("log_format"),
             memtable_bytes: reader.bounded::<Size>("memtable_bytes").0,
             block_cache_bytes: reader.bounded::<Size>("block_cache_bytes").0,
+            min_free_disk_bytes: reader.bounded::<Size>("min_free_disk_bytes").0 as u64,
         };
         let Reader { faults, mut effective, .. } = reader;
         if !faults.is_empty() {

@@ -142,6 +142,7 @@ fn store_options(settings: &Settings) -> StoreOptions {
         max_in_flight: settings.max_in_flight,
         memtable_bytes: settings.memtable_bytes,
         block_cache_bytes: settings.block_cache_bytes,
+        min_free_disk_bytes: settings.min_free_disk_bytes,
         ..StoreOptions::default()
     }
 }

@@ -1,0 +1,88 @@
+//! Answers for people: the JSON of an answer as aligned lines, one per field.
+//!
+//! The words are those of the JSON, so that what was read can be asked for. Absent and
+//! empty fields are left out, bytes that are text are shown as text, and characters that
+//! could drive a terminal are escaped, since payloads and holders come from strangers.
+
+use serde_json::{Map, Value};
+
+/// Values longer than this are cut; `--json` has all of them.
+const SHOWN_CHARS: usize = 2_000;
+
+/// The lines of `answer`, which is an object.
+pub(super) fn table(answer: &Value) -> String {
+    let mut rows = Vec::new();
+    if let Value::Object(fields) = answer {
+        collect(fields, 0, &mut rows);
+    }
+    let width = rows.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
+    let mut table = String::new();
+    for (label, value) in rows {
+        let mut lines = value.split('\n');
+        let first = lines.next().unwrap_or_default();
+        table.push_str(format!("{label:width$}  {first}").trim_end());
+        table.push('\n');
+        for line in lines {
+            table.push_str(format!("{:width$}  {line}", "").trim_end());
+            table.push('\n');
+        }
+    }
+    table
+}
+
+fn collect(fields: &Map<String, Value>, depth: usize, rows: &mut Vec<(String, String)>) {
+    for (name, value) in fields {
+        // `payload_text` is the text of `payload`, and shown in its place.
+        if name.strip_suffix("_text").is_some_and(|name| fields.contains_key(name)) {
+            continue;
+        }
+        let label = format!("{:indent$}{}", "", name.replace('_', " "), indent = 2 * depth);
+        let text = fields.get(&format!("{name}_text"));
+        match (value, text) {
+            (Value::String(bytes), Some(Value::Null)) => {
+                rows.push((label, format!("base64 {}", shown(bytes))));
+            }
+            (Value::String(_), Some(Value::String(text))) if !text.is_empty() => {
+                rows.push((label, shown(text)));
+            }
+            (_, Some(_)) | (Value::Null, _) => {}
+            (Value::String(text), None) if text.is_empty() => {}
+            (Value::String(text), None) => rows.push((label, shown(text))),
+            (Value::Bool(yes), None) => {
+                rows.push((label, if *yes { "yes" } else { "no" }.to_owned()));
+            }
+            (Value::Number(number), None) => rows.push((label, number.to_string())),
+            (Value::Object(fields), None) => {
+                if !fields.is_empty() {
+                    rows.push((label, String::new()));
+                    collect(fields, depth + 1, rows);
+                }
+            }
+            (Value::Array(items), None) => {
+                for item in items {
+                    if let Value::Object(fields) = item {
+                        rows.push((label.clone(), String::new()));
+                        collect(fields, depth + 1, rows);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `text` made safe for a terminal, and cut where it is long.
+pub(super) fn shown(text: &str) -> String {
+    let mut shown = String::new();
+    for (count, character) in text.trim_end_matches('\n').chars().enumerate() {
+        if count == SHOWN_CHARS {
+            shown.push_str("… (cut; --json has all of it)");
+            break;
+        }
+        match character {
+            '\n' | '\t' => shown.push(character),
+            control if control.is_control() => shown.extend(control.escape_unicode()),
+            other => shown.push(other),
+        }
+    }
+    shown
+}
