@@ -23,7 +23,7 @@ pub(super) enum Failure {
     Call {
         /// How.
         status: Box<Status>,
-        /// The owner token of a Reserve of which it is unknown whether it was granted.
+        /// The owner token of a Reserve that may have been granted all the same.
         owner_token: Option<String>,
     },
 }
@@ -59,7 +59,7 @@ impl Failure {
         if let Some(owner_token) = owner_token {
             let _ = write!(
                 lines,
-                "\nThe reservation may have been granted. To find out, send it again with\n  \
+                "\nIf a try was granted and only its answer was lost, the same call finds it with\n  \
                  --owner-token {owner_token}"
             );
         }

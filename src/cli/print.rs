@@ -9,7 +9,15 @@ use super::text;
 
 /// Prints an answer: as a table for people, or as JSON.
 pub(super) fn answer(answer: &Value, json: bool) {
-    let text = if json { format!("{answer:#}\n") } else { text::table(answer) };
+    out(&if json { format!("{answer:#}\n") } else { text::table(answer) });
+}
+
+/// Prints `line` and a line break to stdout.
+pub(super) fn line(line: &str) {
+    out(&format!("{line}\n"));
+}
+
+fn out(text: &str) {
     let mut stdout = io::stdout().lock();
     let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }

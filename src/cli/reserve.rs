@@ -6,13 +6,11 @@ use clap::{Args, ValueEnum};
 use uuid::Uuid;
 
 use super::args::{self, FingerprintArgs, KeyArgs, OutputArgs};
-use super::exit::is_transport_failure;
 use super::failure::Failure;
 use super::remote::{Client, RemoteArgs, wire};
 use super::{Exit, json, print};
 use crate::pb::v1::reserve_response::Outcome;
 use crate::pb::v1::{self, ReserveRequest, ReserveResponse};
-use tonic::{Code, Status};
 
 /// Ask for the right to run an operation
 ///
@@ -95,20 +93,9 @@ impl Reserve {
             .call(request, async |mut client: Client, request| client.reserve(request).await)
             .await;
         sent.map_err(|status| {
-            let owner_token = may_have_happened(&status).then_some(owner_token);
+            let owner_token = (Exit::of(&status) == Exit::Unavailable).then_some(owner_token);
             Failure::Call { status: Box::new(status), owner_token }
         })
-    }
-}
-
-/// Whether a Reserve that ended in `status` may have been granted all the same.
-fn may_have_happened(status: &Status) -> bool {
-    let refused_at_once = status.code() == Code::Unavailable && super::failure::reason(status)
-        .is_some_and(|reason| reason != "OUTCOME_UNKNOWN");
-    match status.code() {
-        Code::Unavailable => !refused_at_once,
-        Code::DeadlineExceeded => super::failure::reason(status).is_none(),
-        _ => is_transport_failure(status),
     }
 }
 

@@ -1,125 +1,128 @@
-//! `onced serve`: from flags to settings to a server.
+//! `onced serve`: settings, log, and then the server until it has drained.
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
-use std::process::ExitCode;
 
-use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use clap::Args;
+use serde_json::{Map, Value, json};
 use tracing_subscriber::EnvFilter;
 
-use crate::config::{LogFormat, Resolved, SETTINGS, Setting, Settings, Sources};
+use super::setting_flags::SettingFlags;
+use super::{Exit, print};
+use crate::config::{ConfigError, LogFormat, Resolved, Settings, Sources};
 
-/// The exit code of wrong usage or settings.
-const USAGE: u8 = 2;
-/// The exit code of a server that could not start.
-const UNAVAILABLE: u8 = 3;
-
-/// What `onced serve` understands: one flag for each setting, `--config` and `--check`.
-pub fn command() -> Command {
-    let command = Command::new("serve")
-        .about("Run the server")
-        .after_help(
-            "Every setting is also an environment variable (--lease-default is \
-             ONCED_LEASE_DEFAULT) and a key in the file (lease_default). Flags win over the \
-             environment, the environment over the file.\n\n\
-             Example: onced serve --listen 0.0.0.0:50051 --store rocksdb:/var/lib/onced",
-        )
-        .arg(
-            Arg::new("config")
-                .long("config")
-                .value_name("FILE")
-                .value_parser(value_parser!(PathBuf))
-                .help("A TOML file with settings [env: ONCED_CONFIG]"),
-        )
-        .arg(
-            Arg::new("check")
-                .long("check")
-                .action(ArgAction::SetTrue)
-                .help("Read and validate all settings, show them, and exit"),
-        )
-        .arg(
-            Arg::new("json")
-                .long("json")
-                .action(ArgAction::SetTrue)
-                .requires("check")
-                .help("Show them as JSON"),
-        );
-    SETTINGS.iter().fold(command, |command, setting| command.arg(flag(setting)))
+/// Run the server
+///
+/// Every setting is a flag, a variable, and a key in the file: --lease-default,
+/// ONCED_LEASE_DEFAULT and lease_default. A flag goes before the environment, the
+/// environment before the file, and the file before the default. Durations are written as
+/// 500ms, 30s or 24h, sizes as 64KiB, 1MiB or a number of bytes.
+///
+/// The server stops on SIGTERM or SIGINT once it has drained; a second one ends it at once.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  onced serve --store rocksdb:/var/lib/onced --listen 0.0.0.0:50051
+  onced serve --config onced.toml --check")]
+pub(super) struct Serve {
+    /// Read settings from this TOML file
+    #[arg(long, value_name = "FILE")]
+    #[arg(help = "Read settings from this TOML file [env: ONCED_CONFIG]")]
+    config: Option<PathBuf>,
+    /// Only read and validate the settings, print them with their sources, and exit
+    #[arg(long)]
+    check: bool,
+    /// With --check: print JSON
+    #[arg(long, requires = "check")]
+    json: bool,
+    #[command(flatten)]
+    settings: SettingFlags,
 }
 
-fn flag(setting: &'static Setting) -> Arg {
-    let bounds = match setting.bounds {
-        Some((min, max)) => format!(", from {min} to {max}"),
-        None => String::new(),
+impl Serve {
+    pub(super) fn execute(self) -> Exit {
+        let sources = Sources::gather(self.settings.0, self.config);
+        let resolved = match Resolved::of(&sources) {
+            Ok(resolved) => resolved,
+            Err(error) if self.json => {
+                print::answer(&faults(&error), true);
+                return Exit::Usage;
+            }
+            Err(error) => {
+                print::complain(&format!("onced: {error}"));
+                return Exit::Usage;
+            }
+        };
+        if self.check {
+            if self.json {
+                print::answer(&in_force(&resolved), true);
+            } else {
+                print::line(&table(&resolved));
+            }
+            return Exit::Done;
+        }
+        start_log(&resolved.settings);
+        match crate::server::serve(&resolved.settings) {
+            Ok(()) => Exit::Done,
+            Err(error) => {
+                print::complain(&format!("onced: {error:#}"));
+                Exit::Unavailable
+            }
+        }
+    }
+}
+
+/// Sends the log to stderr: stdout belongs to answers.
+fn start_log(settings: &Settings) {
+    let filter = EnvFilter::try_new(&settings.log).expect("the setting was validated");
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let started = match settings.log_format {
+        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
     };
-    Arg::new(setting.name)
-        .long(setting.flag())
-        .value_name(setting.placeholder())
-        .help_heading(setting.group)
-        // Faults of values are reported all at once by the settings, not one by one here.
-        .action(ArgAction::Append)
-        .help(format!("{} [default: {}{bounds}]", setting.help, setting.default))
+    if let Err(error) = started {
+        print::complain(&format!("onced: no log: {error}"));
+    }
 }
 
-/// Runs the server, or checks its settings.
-pub fn run(matches: &ArgMatches) -> ExitCode {
-    let flags = SETTINGS
+/// The settings in force as `{"settings": {NAME: {"value", "source"}}}`.
+fn in_force(resolved: &Resolved) -> Value {
+    let settings: Map<_, _> = resolved
+        .effective
         .iter()
-        .flat_map(|setting| {
-            let values = matches.get_many::<String>(setting.name).unwrap_or_default();
-            values.map(|value| (setting.name, value.clone()))
+        .map(|effective| {
+            let source = effective.origin.to_string();
+            (effective.name.to_owned(), json!({ "value": effective.value, "source": source }))
         })
         .collect();
-    let sources = Sources::gather(flags, matches.get_one::<PathBuf>("config").cloned());
-    let resolved = match Resolved::of(&sources) {
-        Ok(resolved) => resolved,
-        Err(error) => {
-            eprintln!("{error}");
-            return ExitCode::from(USAGE);
-        }
-    };
-    if matches.get_flag("check") {
-        show(&resolved, matches.get_flag("json"));
-        return ExitCode::SUCCESS;
-    }
-    log_as(&resolved.settings);
-    match crate::server::serve(&resolved.settings) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("onced: {error:#}");
-            ExitCode::from(UNAVAILABLE)
-        }
-    }
+    json!({ "settings": settings })
 }
 
-fn show(resolved: &Resolved, as_json: bool) {
-    if as_json {
-        let settings: serde_json::Map<_, _> = resolved
-            .effective
-            .iter()
-            .map(|setting| {
-                let shown = serde_json::json!({
-                    "value": setting.value,
-                    "origin": setting.origin.to_string(),
-                });
-                (setting.name.to_owned(), shown)
-            })
-            .collect();
-        println!("{}", serde_json::Value::Object(settings));
-        return;
-    }
-    for setting in &resolved.effective {
-        println!("{:<24} {:<24} {}", setting.name, setting.value, setting.origin);
-    }
+/// What is wrong as `{"faults": [{"setting", "source", "problem"}]}`.
+fn faults(error: &ConfigError) -> Value {
+    let faults: Vec<_> = error
+        .faults
+        .iter()
+        .map(|fault| {
+            let source = fault.origin.to_string();
+            json!({ "setting": fault.setting, "source": source, "problem": fault.problem })
+        })
+        .collect();
+    json!({ "faults": faults })
 }
 
-fn log_as(settings: &Settings) {
-    let filter = EnvFilter::new(&settings.log);
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match settings.log_format {
-        LogFormat::Text => {
-            log.with_target(false).with_ansi(std::io::stderr().is_terminal()).init();
-        }
-        LogFormat::Json => log.json().init(),
-    }
+/// The settings in force, one line each: name, value, source.
+fn table(resolved: &Resolved) -> String {
+    let width = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or(0);
+    let names = width(&mut resolved.effective.iter().map(|effective| effective.name.len()));
+    let values = width(&mut resolved.effective.iter().map(|effective| effective.value.len()));
+    let lines: Vec<_> = resolved
+        .effective
+        .iter()
+        .map(|effective| {
+            let (name, value, origin) = (effective.name, &effective.value, &effective.origin);
+            format!("{name:names$}  {value:values$}  {origin}")
+        })
+        .collect();
+    lines.join("\n")
 }

@@ -164,6 +164,8 @@ fn routes(settings: &Settings, engine: Arc<dyn Engine>, health: &Health) -> anyh
             tonic_reflection::server::Builder::configure()
                 .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+                // So that grpcurl shows the details of a status.
+                .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
         routes =
             routes.add_service(configure().build_v1()?).add_service(configure().build_v1alpha()?);

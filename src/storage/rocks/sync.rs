@@ -21,7 +21,7 @@ use tracing::error;
 
 use super::schema::{DiskError, Tables};
 use super::turn::Reply;
-use crate::storage::Condition;
+use crate::storage::{Condition, EngineError};
 
 /// How many batches have been written; a batch is durable once its position is synced.
 pub type Position = u64;
@@ -52,6 +52,8 @@ struct State {
     synced: Position,
     held: VecDeque<Held>,
     closing: bool,
+    /// The thread has ended in order: nothing will be synced any more.
+    ended: bool,
     poisoned: bool,
 }
 
@@ -81,7 +83,7 @@ impl SyncQueue {
     /// Holds answers until their position is synced; returns them where it is already.
     pub fn hold(&self, held: Held) -> Option<Held> {
         let mut state = self.state.lock().unwrap();
-        if state.poisoned {
+        if state.poisoned || state.ended {
             drop(state);
             fail(held.replies);
             return None;
@@ -95,9 +97,14 @@ impl SyncQueue {
         None
     }
 
-    /// Whether the engine is poisoned.
-    pub fn is_poisoned(&self) -> bool {
-        self.state.lock().unwrap().poisoned
+    /// Why nothing may be written any more, if so.
+    pub fn refusal(&self) -> Option<EngineError> {
+        let state = self.state.lock().unwrap();
+        match (state.poisoned, state.ended) {
+            (true, _) => Some(EngineError::Unavailable),
+            (false, true) => Some(EngineError::Closing),
+            (false, false) => None,
+        }
     }
 
     /// Poisons the engine and answers everything that waits.
@@ -149,6 +156,7 @@ impl SyncQueue {
                 return Some(state.written);
             }
             if state.closing {
+                state.ended = true;
                 return None;
             }
             state = self.changed.wait(state).unwrap();

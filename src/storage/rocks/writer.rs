@@ -260,7 +260,10 @@ impl Core {
     /// Stores the clock as it is: an orderly end leaves nothing ahead of it, so that leases
     /// that ended before it stay lapsed.
     pub(super) fn close_tables(&self) {
-        let Ok(mut writer) = self.writer() else { return };
+        if self.sync.refusal() == Some(EngineError::Unavailable) {
+            return;
+        }
+        let Ok(mut writer) = self.writer.lock() else { return };
         let now = writer.clock.read();
         let exact = Meta { clock_high_water: Some(now), ..Meta::default() };
         if writer.tables.write(&[], &exact).and_then(|()| writer.tables.sync()).is_err() {
@@ -274,10 +277,10 @@ impl Core {
             self.sync.poison();
             return Err(EngineError::Unavailable);
         };
-        if self.sync.is_poisoned() {
-            return Err(EngineError::Unavailable);
+        match self.sync.refusal() {
+            Some(error) => Err(error),
+            None => Ok(writer),
         }
-        Ok(writer)
     }
 
     fn show_disk(&self, full: bool) {

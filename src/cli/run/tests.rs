@@ -1,0 +1,1 @@
+//! What `onced run` keeps of a command, and under which digest.
