@@ -1,10 +1,53 @@
-//! onced
+//! onced: one shared authority that tells any service whether an operation may run, is
+//! running, or has run already, and hands back the stored answer.
+//!
+//! # The idea in one breath
+//!
+//! A request becomes a [command](domain::Command). An [engine](storage::Engine) loads the
+//! record, calls one pure function ([`domain::decide`]), stores what it says, and answers
+//! with the [decision](domain::Decision) once that is durable. Everything else is
+//! translation.
+//!
+//! # The code, in reading order
+//!
+//! | module | what lives there |
+//! |--------|------------------|
+//! | [`domain`] | keys, records, commands, and the table that decides; std only |
+//! | [`clock`] | the only reader of the system clock; a clock that never runs backwards |
+//! | [`storage`] | what every engine promises, numbered; the engines in memory and on RocksDB |
+//! | [`api`] | from the wire to a command, from a decision to an answer or a status |
+//! | [`server`] | the composition root: connections, runtimes, health, the drain |
+//! | [`config`] | one table of settings, and how flags, environment and file become one |
+//! | [`cli`] | what can be typed |
+//! | [`pb`] | the generated protobuf types |
+//!
+//! Knowledge points one way: `cli → server → { api, storage::open, config }`,
+//! `api → { domain, storage's trait, pb }`, engines → `{ storage, domain, clock }`, and
+//! `domain` → std. `tests/tidy.rs` checks it.
+//!
+//! # What must always hold
+//!
+//! - Whoever completes, renews or releases proves that it owns the reservation.
+//! - No answer leaves before the state that it rests on is on disk, refusals included.
+//! - A fencing token is never given out twice, and rises, across restarts too.
+//! - Time is an argument, read when a command is applied. Nothing relies on the sweeper.
+//! - What failed says whether it may have happened; the same call sent again is right.
+//!
+//! The seven promises of an engine are in [`storage`], the state machine is the table in
+//! `domain/decide.rs`, and what callers see is `proto/onced/v1/idempotency.proto`.
+
+pub mod domain;
+
+pub mod clock;
+
+pub mod storage;
 
 pub mod api;
-pub mod cli;
-pub mod clock;
-pub mod config;
-pub mod domain;
-pub mod pb;
+
 pub mod server;
-pub mod storage;
+
+pub mod config;
+
+pub mod cli;
+
+pub mod pb;

@@ -15,6 +15,7 @@ mod json;
 mod remote;
 mod text;
 
+mod bench;
 mod complete;
 mod health;
 mod lookup;
@@ -57,6 +58,7 @@ enum Command {
     Lookup(lookup::Lookup),
     Run(run::Run),
     Health(health::Health),
+    Bench(bench::Bench),
 }
 
 /// Parses the arguments of the process, runs the command, and says how it went.
@@ -72,6 +74,7 @@ pub fn main() -> ExitCode {
         Command::Lookup(command) => block_on(command.execute()),
         Command::Run(command) => block_on(command.execute()),
         Command::Health(command) => block_on(command.execute()),
+        Command::Bench(command) => command.execute(),
     };
     exit.into()
 }

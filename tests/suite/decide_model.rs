@@ -13,6 +13,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
@@ -116,7 +117,7 @@ fn walk(config: Config) {
 }
 
 /// One step of a walk.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 enum Step {
     /// A caller sends a command.
     Send { key: usize, command: Command },
@@ -127,6 +128,21 @@ enum Step {
     Wait(Span),
     /// The sweeper looks at every key.
     Purge,
+}
+
+/// Owner tokens do not show themselves, and without them a walk that failed would be a riddle.
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Send { key, command } => {
+                let owner = owner_token(command).as_bytes()[0];
+                write!(f, "to key {key} by owner {owner}: {command:?}")
+            }
+            Self::SendAgain(index) => write!(f, "again: {index:?}"),
+            Self::Wait(span) => write!(f, "wait for {span}"),
+            Self::Purge => f.write_str("purge"),
+        }
+    }
 }
 
 impl Step {
@@ -569,8 +585,8 @@ struct Ledger {
 
 /// The latest attempt that anybody was granted.
 struct Attempt {
+    reserve: Reserve,
     granted: Granted,
-    retention: Span,
     end: End,
 }
 
@@ -596,6 +612,7 @@ impl Ledger {
             return;
         };
         let is_latest_owner = latest.granted.owner_token == owner_token(command);
+        let is_held_back = latest.reserve.lease_expiry_action == LeaseExpiryAction::Hold;
         let is_running = matches!(latest.end, End::Open) && now < latest.granted.lease_until;
 
         match (command, decision) {
@@ -612,7 +629,10 @@ impl Ledger {
                 if is_bound {
                     assert_eq!(granted.attempt, latest.granted.attempt + 1, "attempts rise by one");
                     match &latest.end {
-                        End::Open => assert!(granted.takeover),
+                        End::Open => {
+                            assert!(!is_held_back, "what is in doubt is not repeated blindly");
+                            assert!(granted.takeover, "who takes over is told so");
+                        }
                         End::Released => assert!(!is_latest_owner, "a release spends the token"),
                         End::Completed(end) => assert!(
                             end.result == Outcome::Failed
@@ -632,12 +652,14 @@ impl Ledger {
             }
             (_, Decision::InDoubt(_)) => {
                 assert!(is_bound && !is_running && matches!(latest.end, End::Open));
+                assert!(is_held_back, "nobody asked to be held back");
             }
             (_, Decision::Replayed(completion) | Decision::Completed(completion)) => {
                 assert!(is_bound);
                 match &latest.end {
                     End::Open => {
                         assert!(is_latest_owner, "only the owner completes");
+                        assert_eq!(completion.late, !is_running, "late is after the lease");
                         self.bound_until = Some(completion.retained_until);
                         latest.end = End::Completed(Arc::clone(completion));
                     }
@@ -654,14 +676,14 @@ impl Ledger {
                 if let Some(checkpoint) = &renew.checkpoint {
                     latest.granted.checkpoint.clone_from(checkpoint);
                 }
-                self.bound_until = Some(lease_until.plus(latest.retention));
+                self.bound_until = Some(lease_until.plus(latest.reserve.retention));
             }
             (_, Decision::Released) => {
                 assert!(is_bound && is_latest_owner, "only the owner releases");
                 match latest.end {
                     End::Open => {
                         latest.end = End::Released;
-                        self.bound_until = Some(now.plus(latest.retention));
+                        self.bound_until = Some(now.plus(latest.reserve.retention));
                     }
                     End::Released => {}
                     End::Completed(_) => panic!("what is completed cannot be released"),
@@ -677,11 +699,8 @@ impl Ledger {
 
     fn begin(&mut self, reserve: &Reserve, granted: &Granted) {
         self.bound_until = Some(granted.lease_until.plus(reserve.retention));
-        self.latest = Some(Attempt {
-            granted: granted.clone(),
-            retention: reserve.retention,
-            end: End::Open,
-        });
+        self.latest =
+            Some(Attempt { reserve: reserve.clone(), granted: granted.clone(), end: End::Open });
     }
 }
 
