@@ -62,7 +62,7 @@ pub(super) fn complete(answer: &CompleteResponse) -> Value {
 }
 
 pub(super) fn release(answer: &ReleaseResponse) -> Value {
-    json!({ "decide_time": moment(answer.decide_time.as_ref()) })
+    json!({ "state": "released", "decide_time": moment(answer.decide_time.as_ref()) })
 }
 
 pub(super) fn renew(answer: &RenewResponse) -> Value {

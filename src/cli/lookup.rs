@@ -1,13 +1,11 @@
 //! `onced lookup`: shows what is on record for a key.
 
-use std::time::Duration;
-
 use clap::Args;
 use tonic::Status;
 
-use super::args::{self, KeyArgs, OutputArgs};
+use super::args::{KeyArgs, OutputArgs};
 use super::failure::Failure;
-use super::remote::{Client, RemoteArgs, wire};
+use super::remote::{Client, RemoteArgs};
 use super::{Exit, json, print};
 use crate::pb::v1::{LookupRequest, LookupResponse};
 
@@ -22,9 +20,6 @@ Example:
 pub(super) struct Lookup {
     #[command(flatten)]
     key: KeyArgs,
-    /// How long the call may be parked for the outcome
-    #[arg(long, value_name = "DURATION", value_parser = args::duration)]
-    wait_timeout: Option<Duration>,
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
@@ -46,7 +41,7 @@ impl Lookup {
         let request = LookupRequest {
             namespace: self.key.namespace.clone(),
             key: self.key.key.clone(),
-            wait_timeout: self.wait_timeout.map(wire),
+            wait_timeout: None,
         };
         let remote = self.remote.remote();
         remote.call(request, async |mut client: Client, request| client.lookup(request).await).await

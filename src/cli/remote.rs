@@ -49,7 +49,7 @@ impl RemoteArgs {
     /// The server, ready to be called.
     pub(super) fn remote(&self) -> Remote {
         let client = Client::new(self.channel()).max_decoding_message_size(MAX_ANSWER_BYTES);
-        Remote { client, timeout: self.timeout }
+        Remote { client, timeout: self.timeout, is_talkative: true }
     }
 }
 
@@ -58,9 +58,16 @@ impl RemoteArgs {
 pub(super) struct Remote {
     client: Client,
     timeout: Duration,
+    /// Whether people are told when a call is sent again.
+    is_talkative: bool,
 }
 
 impl Remote {
+    /// The same server, of which nothing is said when a call is sent again.
+    pub(super) fn silent(&self) -> Self {
+        Self { is_talkative: false, ..self.clone() }
+    }
+
     /// Sends `message` until it is answered, for as long as `--timeout` says.
     pub(super) async fn call<M: Clone, R>(
         &self,
@@ -100,7 +107,7 @@ impl Remote {
             if began.elapsed() + pause >= limit {
                 return Err(status);
             }
-            if tries == 0 {
+            if tries == 0 && self.is_talkative {
                 let what = failure::describe(&status);
                 print::complain(&format!("onced: {what}; trying again"));
             }

@@ -36,9 +36,6 @@ pub(super) struct Reserve {
     /// What becomes of the reservation when the lease ends; the server's default otherwise
     #[arg(long, value_name = "ACTION")]
     lease_expiry_action: Option<ExpiryAction>,
-    /// How long a duplicate may be parked for the outcome of the first
-    #[arg(long, value_name = "DURATION", value_parser = args::duration)]
-    wait_timeout: Option<Duration>,
     /// Try again where a stored result is a failure
     #[arg(long)]
     retry_failed: bool,
@@ -83,7 +80,7 @@ impl Reserve {
                 Some(ExpiryAction::Hold) => v1::LeaseExpiryAction::Hold,
             }
             .into(),
-            wait_timeout: self.wait_timeout.map(wire),
+            wait_timeout: None,
             retry_failed: self.retry_failed,
             holder: self.holder.clone(),
         };

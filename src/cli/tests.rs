@@ -91,7 +91,7 @@ fn what_is_typed_rightly_is_taken() {
     for line in [
         "onced serve --config onced.toml --check --json",
         "onced reserve key --namespace shop --fingerprint 00ff --lease 1m --lease-expiry-action \
-         hold --retry-failed --holder me --wait-timeout 5s --json",
+         hold --retry-failed --holder me --json",
         "onced reserve -- -key",
         "onced complete key --owner-token t --result failed --payload -1 --status-code -1 \
          --metadata a=b=c --metadata d= --retention 7d",

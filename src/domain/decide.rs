@@ -22,7 +22,14 @@
 //! token still opened the key, that ghost would hold a reservation that nobody works on,
 //! and with HOLD would leave it in doubt. So a token that released is refused, and one that
 //! completed with a failure gets that failure replayed even if it says `retry_failed`:
-//! callers mint a new token for each attempt.
+//! callers mint a new token for each attempt. The record remembers the latest token alone, so
+//! this reaches back one attempt; a ghost from further back costs the key one lease.
+//!
+//! # Why a lapsed owner that reserves again has a new attempt
+//!
+//! It has a new fencing token too, since it may have been silent for good reason: whatever
+//! it did before the lapse may be half done. Should the call have been a ghost of its first
+//! one, it can still complete, as an attempt that it does not know of.
 //!
 //! # Why the status code belongs to a completion's identity
 //!
@@ -228,6 +235,12 @@ fn next_attempt(
     now: Moment,
     fencing_token: FencingToken,
 ) -> Record {
+    assert!(
+        fencing_token > record.fencing_token,
+        "an engine gave the fencing token {} to a record that has seen {}",
+        fencing_token.get(),
+        record.fencing_token.get(),
+    );
     Record {
         attempt: record.attempt.saturating_add(1),
         takeover,

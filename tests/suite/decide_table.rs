@@ -812,7 +812,7 @@ fn extreme_records(then: Moment, retention: Span) -> [Option<Record>; 6] {
     let extreme = |state| {
         let numbers = Record {
             attempt: u32::MAX,
-            fencing_token: fencing_token(i64::MAX),
+            fencing_token: fencing_token(i64::MAX - 1),
             created_at: then,
             retention,
             ..record("full", false, state)
@@ -897,5 +897,17 @@ fn completion(record: &Record) -> Arc<Completion> {
     match &record.state {
         State::Completed(completion) => Arc::clone(completion),
         other => panic!("only completed records have a completion: {other:?}"),
+    }
+}
+
+#[test]
+#[should_panic(expected = "gave the fencing token")]
+fn a_fencing_token_that_does_not_rise_stops_the_engine() {
+    let span = Span::from_millis(1);
+    let then = Moment::from_millis(0);
+    for record in extreme_records(then, span).into_iter().flatten() {
+        for command in extreme_commands(span) {
+            decide(Some(&record), &command, Moment::from_millis(1), record.fencing_token);
+        }
     }
 }

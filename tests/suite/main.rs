@@ -3,5 +3,7 @@
 
 mod decide_model;
 mod decide_table;
+mod errors;
+mod readme;
 mod server;
 mod story;

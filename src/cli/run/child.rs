@@ -2,7 +2,8 @@
 //! handed on to it.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
+use std::future;
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Stdio};
@@ -92,19 +93,26 @@ impl Child {
 /// The signals that are handed on. Until the end of this process they no longer end it:
 /// the command decides, and its result is still to be stored.
 struct Signals {
-    terminate: tokio::signal::unix::Signal,
-    hangup: tokio::signal::unix::Signal,
-    interrupt: tokio::signal::unix::Signal,
-    quit: tokio::signal::unix::Signal,
+    terminate: Option<tokio::signal::unix::Signal>,
+    hangup: Option<tokio::signal::unix::Signal>,
+    interrupt: Option<tokio::signal::unix::Signal>,
+    quit: Option<tokio::signal::unix::Signal>,
 }
 
 impl Signals {
+    /// Signals that whoever started this process has it ignore, as nohup does, stay
+    /// ignored, and the command inherits that.
     fn listen() -> io::Result<Self> {
+        let ignored = ignored_signals();
+        let listen = |kind: SignalKind| {
+            let is_ignored = ignored & (1 << (kind.as_raw_value() - 1)) != 0;
+            if is_ignored { Ok(None) } else { signal(kind).map(Some) }
+        };
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            hangup: signal(SignalKind::hangup())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            quit: signal(SignalKind::quit())?,
+            terminate: listen(SignalKind::terminate())?,
+            hangup: listen(SignalKind::hangup())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            quit: listen(SignalKind::quit())?,
         })
     }
 
@@ -113,13 +121,30 @@ impl Signals {
     async fn next(&mut self) -> Signal {
         loop {
             tokio::select! {
-                Some(()) = self.terminate.recv() => return Signal::TERM,
-                Some(()) = self.hangup.recv() => return Signal::HUP,
-                Some(()) = self.interrupt.recv() => if !in_foreground() { return Signal::INT },
-                Some(()) = self.quit.recv() => if !in_foreground() { return Signal::QUIT },
+                () = came(&mut self.terminate) => return Signal::TERM,
+                () = came(&mut self.hangup) => return Signal::HUP,
+                () = came(&mut self.interrupt) => if !in_foreground() { return Signal::INT },
+                () = came(&mut self.quit) => if !in_foreground() { return Signal::QUIT },
             }
         }
     }
+}
+
+async fn came(signal: &mut Option<tokio::signal::unix::Signal>) {
+    match signal {
+        Some(signal) => {
+            signal.recv().await;
+        }
+        None => future::pending().await,
+    }
+}
+
+/// The signals that this process ignores, signal n as bit n - 1; none where the system does
+/// not say.
+fn ignored_signals() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
 }
 
 /// Whether this process, and so the command, is in the group that the terminal's keys send

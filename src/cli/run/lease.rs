@@ -59,6 +59,7 @@ impl Lease {
     /// Renews the lease for ever. Once the key refuses, nothing is left to renew, and the
     /// command is let finish: half of its work would be worse than all of it.
     pub(super) async fn keep(mut self, remote: &Remote, renewal: RenewRequest) -> Infallible {
+        let remote = remote.silent();
         let asked = self.length;
         let mut complained = false;
         loop {

@@ -2,9 +2,9 @@
 //! exit code to whoever comes later.
 //!
 //! Reserve, run the command while the lease is renewed (`lease.rs`, `child.rs`), Complete
-//! with what it printed (`output.rs`). A command that cannot be started certainly did not
-//! run, so its reservation is released. Whatever happens after it was started, its
-//! reservation is never released.
+//! with what it printed (`output.rs`; `replay.rs` is for those who come later). A command
+//! that cannot be started certainly did not run, so its reservation is released. Whatever
+//! happens after it was started, its reservation is never released.
 //!
 //! At most once holds as long as leases do: where this process is killed or cut off from
 //! the server for longer than the lease, the next caller takes over, though the command may
@@ -12,24 +12,27 @@
 //! decide.
 
 mod child;
+mod identity;
 mod lease;
 mod output;
+mod replay;
 
 #[cfg(test)]
 mod tests;
 
 use std::ffi::OsString;
-use std::io::{self, Write as _};
+use std::io;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use sha2::{Digest as _, Sha256};
 use tonic::Status;
 use uuid::Uuid;
 
 use self::child::Ended;
+use self::identity::{digest, this_process};
 use self::lease::Lease;
 use self::output::Recorded;
+use self::replay::replay;
 use super::args::{self, FingerprintArgs, KeyArgs};
 use super::failure::{self, Failure};
 use super::remote::{Client, Remote, RemoteArgs, wire};
@@ -37,9 +40,7 @@ use super::{Exit, print, text};
 use crate::pb::v1::reserve_response::Outcome;
 use crate::pb::v1::{self, CompleteRequest, Completion, Granted, ReleaseRequest, ReserveRequest};
 
-/// The longest holder that the server takes, in characters.
-const MAX_HOLDER_CHARS: usize = 128;
-/// How long at least, and with a long lease at most, the result is offered to the server.
+/// The longest that a result is offered to the server, unless `--timeout` is longer.
 const COMPLETE_LIMIT: Duration = Duration::from_secs(60);
 
 /// Run a command at most once, and replay its output and exit code afterwards
@@ -121,8 +122,8 @@ impl Run {
                 let holder = who(&running.holder);
                 let until = running.lease_expire_time.unwrap_or_default();
                 say(&format!(
-                    "in progress{holder}, attempt {}, at least until {until} unless it \
-                     ends before",
+                    "attempt {} is in progress{holder}; its lease runs until {until}, and longer \
+                     if it is renewed",
                     running.attempt
                 ));
                 Exit::Refused
@@ -265,53 +266,6 @@ impl Run {
             _ => Exit::Command(126),
         }
     }
-}
-
-/// Writes what the command wrote when it ran, and says how it ended then.
-fn replay(completion: &Completion) -> Exit {
-    let response = completion.response.clone().unwrap_or_default();
-    let (failed, code) = match completion.result() {
-        v1::Result::Succeeded => (false, 0),
-        v1::Result::Failed | v1::Result::Unspecified => (true, 1),
-    };
-    if let Some(recorded) = Recorded::of_response(&response) {
-        let _ = io::stdout().lock().write_all(&recorded.stdout.bytes);
-        let _ = io::stderr().lock().write_all(&recorded.stderr.bytes);
-        if recorded.stdout.truncated || recorded.stderr.truncated {
-            say("replayed; the output was longer than what was kept of it");
-        }
-        return Exit::Command(recorded.code);
-    }
-    if completion.response_omitted {
-        say("completed; the output was larger than the server stores");
-        let stored = u8::try_from(response.status_code).ok();
-        return Exit::Command(stored.filter(|stored| (*stored != 0) == failed).unwrap_or(code));
-    }
-    say("completed by something other than onced run; this is its response");
-    let _ = io::stdout().lock().write_all(&response.payload);
-    Exit::Command(code)
-}
-
-/// SHA-256 over the words of a command, each after its length, so that no two commands
-/// have the same digest.
-fn digest(command: &[OsString]) -> Vec<u8> {
-    let mut digest = Sha256::new();
-    for word in command {
-        let word = word.as_encoded_bytes();
-        digest.update((word.len() as u64).to_be_bytes());
-        digest.update(word);
-    }
-    digest.finalize().to_vec()
-}
-
-/// `hostname:pid`.
-fn this_process() -> String {
-    let system = rustix::system::uname();
-    let host = system.nodename().to_string_lossy();
-    let host: String = host.chars().filter(|character| !character.is_control()).collect();
-    let pid = format!(":{}", std::process::id());
-    let room = MAX_HOLDER_CHARS - pid.len();
-    host.chars().take(room).chain(pid.chars()).collect()
 }
 
 fn who(holder: &str) -> String {

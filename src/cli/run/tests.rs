@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use prost_types::Timestamp;
 
 use super::child::code_of;
+use super::identity::{digest, this_process};
 use super::lease::Lease;
 use super::output::{Captured, KEPT_BYTES, Recorded};
-use super::{digest, replay, this_process};
+use super::replay::replay;
 use crate::cli::Exit;
 use crate::pb::v1::{self, Completion, Response};
 

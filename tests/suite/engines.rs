@@ -1,0 +1,417 @@
+//! The engines that are put to the test: how one is opened, restarted, killed and made to
+//! fail, and a few words to speak to it with.
+//!
+//! A [`Lab`] has a clock that only the test moves and, where the engine stores on disk, a
+//! directory of its own; [`Store`] is the engine while it is open. What is promised of an
+//! engine is not here: see `conformance/`.
+
+use std::fs;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use onced::clock::ManualClock;
+use onced::domain::{
+    Command, Complete, Decision, Fingerprint, Granted, IdempotencyKey, LeaseExpiryAction, Moment,
+    Namespace, Outcome, OwnerToken, Record, RecordKey, Release, Renew, Reserve, Response, Span,
+};
+use onced::storage::fault::{Fault, FaultPlan, Operation};
+use onced::storage::memory::MemoryEngine;
+use onced::storage::{
+    Answering, Condition, Decided, Engine, EngineError, OpenError, Purged, StoreOptions, StoreUrl,
+    open,
+};
+use tempfile::TempDir;
+use tokio::runtime::{self, Runtime};
+
+/// What an engine answers.
+pub type Answer = Result<Decided<Decision>, EngineError>;
+
+/// The three callers of every story.
+pub const ANN: OwnerToken = OwnerToken::from_bytes([0xa1; 16]);
+pub const BOB: OwnerToken = OwnerToken::from_bytes([0xb2; 16]);
+pub const CLEO: OwnerToken = OwnerToken::from_bytes([0xc3; 16]);
+
+/// When every story begins.
+pub const MORNING: Moment = Moment::from_millis(1_800_000_000_000);
+
+/// The lease and the retention of commands that do not say otherwise.
+pub const LEASE: Span = Span::from_secs(30);
+pub const RETENTION: Span = Span::from_secs(24 * 60 * 60);
+
+/// Which engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Memory,
+    Rocks,
+}
+
+/// Something that a promise needs to be put to the test, and that not every engine has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// Data that outlives the engine.
+    Restart,
+    /// A disk, which can fail or run full.
+    Disk,
+    /// Calls that wait for their turn.
+    Queue,
+}
+
+/// How a test ends that did not fail: the promise was kept, or the engine lacks what the
+/// test needs.
+pub type Verdict = Result<(), Lacking>;
+
+/// The engine does not have what the test needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lacking(pub Need);
+
+/// One engine with its surroundings. They outlive it, so that it can be opened again.
+pub struct Lab {
+    pub clock: Arc<ManualClock>,
+    /// How the store is opened next.
+    pub options: StoreOptions,
+    kind: Kind,
+    root: TempDir,
+    generation: u32,
+}
+
+impl Lab {
+    pub fn new(kind: Kind) -> Self {
+        Self {
+            clock: Arc::new(ManualClock::at(MORNING)),
+            options: StoreOptions {
+                memtable_bytes: 1 << 20,
+                block_cache_bytes: 1 << 20,
+                min_free_disk_bytes: 0,
+                ..StoreOptions::default()
+            },
+            kind,
+            root: tempfile::tempdir().unwrap(),
+            generation: 0,
+        }
+    }
+
+    /// Opens the store, for the first time or after the last one was dropped.
+    pub fn open(&self) -> Store {
+        self.try_open().unwrap_or_else(|error| panic!("cannot open: {error}"))
+    }
+
+    pub fn try_open(&self) -> Result<Store, OpenError> {
+        let url = match self.kind {
+            Kind::Memory => StoreUrl::Memory,
+            Kind::Rocks => StoreUrl::RocksDb(self.path()),
+        };
+        Ok(Store::of(open(&url, self.clock.clone(), &self.options)?))
+    }
+
+    /// Opens a store on which Ann holds these reservations and which has no room for more.
+    pub fn open_full(&mut self, keys: &[&str]) -> Store {
+        let reserve_all = |store: &Store| {
+            for key in keys {
+                store.granted(key, reserve(ANN));
+            }
+        };
+        match self.kind {
+            Kind::Memory => {
+                let engine = MemoryEngine::bounded(self.clock.clone(), keys.len());
+                let store = Store::of(Arc::new(engine));
+                reserve_all(&store);
+                store
+            }
+            Kind::Rocks => {
+                let roomy = self.open();
+                reserve_all(&roomy);
+                drop(roomy);
+                self.options.min_free_disk_bytes = u64::MAX;
+                self.open()
+            }
+        }
+    }
+
+    /// Ends `store` in order and opens what it left.
+    pub fn restart(&self, store: Store) -> Result<Store, Lacking> {
+        self.directory(Need::Restart)?;
+        drop(store);
+        Ok(self.open())
+    }
+
+    /// Ends `store` abruptly and opens what it left: a copy of its files as they are while it
+    /// runs. This shows recovery, and not what a power cut would leave.
+    pub fn kill(&mut self, store: Store) -> Result<Store, Lacking> {
+        let left = self.copy_what_is_there()?;
+        drop(store);
+        self.generation = left;
+        Ok(self.open())
+    }
+
+    /// The same in two steps, for a store that others still use.
+    pub fn copy_what_is_there(&self) -> Result<u32, Lacking> {
+        let from = self.directory(Need::Restart)?;
+        let copy = self.generation + 1;
+        copy_files(&from, &self.root.path().join(copy.to_string()));
+        Ok(copy)
+    }
+
+    /// Goes on with a copy.
+    pub fn go_on_with(&mut self, copy: u32) {
+        self.generation = copy;
+    }
+
+    /// Opens a store of which the next `operation` can be made to fail, by the plan.
+    pub fn open_fragile(&mut self) -> Result<(Store, Arc<FaultPlan>), Lacking> {
+        self.directory(Need::Disk)?;
+        let plan = Arc::new(FaultPlan::default());
+        self.options.faults = Some(Arc::clone(&plan));
+        Ok((self.open(), plan))
+    }
+
+    /// Where the store lies.
+    pub fn directory(&self, need: Need) -> Result<PathBuf, Lacking> {
+        match self.kind {
+            Kind::Memory => Err(Lacking(need)),
+            Kind::Rocks => Ok(self.path()),
+        }
+    }
+
+    /// Passes only where calls wait for their turn.
+    pub fn with_a_queue(&self) -> Verdict {
+        match self.kind {
+            Kind::Memory => Err(Lacking(Need::Queue)),
+            Kind::Rocks => Ok(()),
+        }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.root.path().join(self.generation.to_string())
+    }
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for file in fs::read_dir(from).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+}
+
+/// The ways in which an operation on the disk can fail.
+pub const FAULTS: [(Operation, Fault); 4] = [
+    (Operation::Write, Fault::NotDone),
+    (Operation::Write, Fault::DoneButReported),
+    (Operation::Sync, Fault::NotDone),
+    (Operation::Sync, Fault::DoneButReported),
+];
+
+/// An open engine, with a runtime of one thread to wait for it. Dropping it ends both.
+pub struct Store {
+    pub engine: Arc<dyn Engine>,
+    pub runtime: Runtime,
+}
+
+impl Store {
+    fn of(engine: Arc<dyn Engine>) -> Self {
+        Self { engine, runtime: single_threaded() }
+    }
+
+    /// Applies `command` and waits for the answer.
+    pub fn ask(&self, key: &str, command: Command) -> Answer {
+        self.ask_until(key, command, None)
+    }
+
+    pub fn ask_until(&self, key: &str, command: Command, deadline: Option<Instant>) -> Answer {
+        self.runtime.block_on(self.engine.apply(key_of(key), command, deadline))
+    }
+
+    /// What `command` comes to.
+    pub fn decide(&self, key: &str, command: Command) -> Decision {
+        self.ask(key, command).unwrap().answer
+    }
+
+    /// What `command` is granted.
+    pub fn granted(&self, key: &str, command: Command) -> Granted {
+        granted(self.decide(key, command))
+    }
+
+    pub fn look(&self, key: &str) -> Result<Decided<Option<Record>>, EngineError> {
+        self.runtime.block_on(self.engine.lookup(key_of(key), None))
+    }
+
+    /// What is on record.
+    pub fn lookup(&self, key: &str) -> Option<Record> {
+        self.look(key).unwrap().answer
+    }
+
+    /// The engine's time.
+    pub fn now(&self) -> Moment {
+        self.look("what time is it").unwrap().decided_at
+    }
+
+    /// Applies all `commands`, queued in this order before any is decided.
+    pub fn together(&self, commands: Vec<(String, Command)>) -> Vec<Answer> {
+        self.runtime.block_on(async {
+            let calls: Vec<_> = commands
+                .into_iter()
+                .map(|(key, command)| {
+                    let engine = Arc::clone(&self.engine);
+                    tokio::spawn(async move { engine.apply(key_of(&key), command, None).await })
+                })
+                .collect();
+            let mut answers = Vec::new();
+            for call in calls {
+                answers.push(call.await.unwrap());
+            }
+            answers
+        })
+    }
+
+    /// A call that moves only when it is told to.
+    pub fn call(&self, key: &str, command: Command) -> Call<'_, Decision> {
+        Call(self.engine.apply(key_of(key), command, None))
+    }
+
+    /// Purges until there is nothing left to purge, and counts.
+    pub fn purge_all(&self) -> usize {
+        let mut records = 0;
+        loop {
+            let purged = self.engine.purge(100).unwrap();
+            records += purged.records;
+            if !purged.more {
+                return records;
+            }
+        }
+    }
+
+    pub fn purge(&self, limit: usize) -> Purged {
+        self.engine.purge(limit).unwrap()
+    }
+
+    pub fn condition(&self) -> Condition {
+        *self.engine.condition().borrow()
+    }
+}
+
+/// A call in the hands of a test.
+pub struct Call<'a, T>(Answering<'a, T>);
+
+impl<T> Call<'_, T> {
+    /// Lets the call go as far as it can without waiting.
+    pub fn nudge(&mut self) -> Poll<Result<Decided<T>, EngineError>> {
+        self.0.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+    }
+}
+
+impl<T> Future for Call<'_, T> {
+    type Output = Result<Decided<T>, EngineError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(context)
+    }
+}
+
+/// A runtime of one thread.
+pub fn single_threaded() -> Runtime {
+    runtime::Builder::new_current_thread().build().unwrap()
+}
+
+/// Runs `caller` on as many threads, each with a runtime of its own, and waits for all.
+pub fn on_threads<T: Send>(count: usize, caller: impl Fn(usize, &Runtime) -> T + Sync) -> Vec<T> {
+    std::thread::scope(|scope| {
+        let caller = &caller;
+        let threads: Vec<_> = (0..count)
+            .map(|index| scope.spawn(move || caller(index, &single_threaded())))
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+pub fn key_of(name: &str) -> RecordKey {
+    RecordKey {
+        namespace: Namespace::default(),
+        key: IdempotencyKey::new(name.to_owned()).unwrap(),
+    }
+}
+
+/// One of many owners.
+pub fn owner(number: usize) -> OwnerToken {
+    OwnerToken::from_bytes((number as u128 + 1).to_be_bytes())
+}
+
+pub fn reserve(owner_token: OwnerToken) -> Command {
+    reserve_with(owner_token, |_| {})
+}
+
+pub fn reserve_with(owner_token: OwnerToken, change: impl FnOnce(&mut Reserve)) -> Command {
+    let mut reserve = Reserve {
+        fingerprint: Fingerprint::new(b"the same body".to_vec()).unwrap(),
+        owner_token,
+        lease: LEASE,
+        lease_expiry_action: LeaseExpiryAction::Takeover,
+        retention: RETENTION,
+        retry_failed: false,
+        holder: String::new(),
+    };
+    change(&mut reserve);
+    Command::Reserve(reserve)
+}
+
+/// Reserves for `lease`.
+pub fn reserve_for(owner_token: OwnerToken, lease: Span) -> Command {
+    reserve_with(owner_token, |reserve| reserve.lease = lease)
+}
+
+/// Reserves for `lease`, after which nobody takes over.
+pub fn hold_for(owner_token: OwnerToken, lease: Span) -> Command {
+    reserve_with(owner_token, |reserve| {
+        reserve.lease = lease;
+        reserve.lease_expiry_action = LeaseExpiryAction::Hold;
+    })
+}
+
+pub fn complete(owner_token: OwnerToken) -> Command {
+    complete_with(owner_token, |_| {})
+}
+
+pub fn complete_with(owner_token: OwnerToken, change: impl FnOnce(&mut Complete)) -> Command {
+    let payload = b"{\"paid\": true}".to_vec();
+    let mut complete = Complete {
+        owner_token,
+        result: Outcome::Succeeded,
+        response_size_bytes: payload.len() as u64,
+        response: Response {
+            payload,
+            content_type: "application/json".into(),
+            status_code: 201,
+            metadata: [("location".to_owned(), "/orders/1".to_owned())].into(),
+        },
+        response_omitted: false,
+        response_digest: [7; 32],
+        retention: RETENTION,
+    };
+    change(&mut complete);
+    Command::Complete(complete)
+}
+
+pub fn renew(owner_token: OwnerToken, lease: Span) -> Command {
+    Command::Renew(Renew { owner_token, lease, checkpoint: None })
+}
+
+/// Renews and leaves `checkpoint` for whoever takes over.
+pub fn leave(owner_token: OwnerToken, checkpoint: &str) -> Command {
+    let checkpoint = Some(checkpoint.as_bytes().to_vec());
+    Command::Renew(Renew { owner_token, lease: LEASE, checkpoint })
+}
+
+pub fn release(owner_token: OwnerToken) -> Command {
+    Command::Release(Release { owner_token })
+}
+
+/// What was granted.
+pub fn granted(decision: Decision) -> Granted {
+    match decision {
+        Decision::Granted(granted) => granted,
+        other => panic!("not granted but {other:?}"),
+    }
+}
