@@ -34,7 +34,7 @@ pub(super) struct Complete {
     #[arg(long, value_name = "FILE")]
     payload_file: Option<PathBuf>,
     /// What the response is, such as application/json
-    #[arg(long, value_name = "TYPE", default_value = "")]
+    #[arg(long, value_name = "TYPE", default_value = "", hide_default_value = true)]
     content_type: String,
     /// A status in your own terms, such as an HTTP status
     #[arg(long, value_name = "NUMBER", default_value_t = 0, allow_negative_numbers = true)]

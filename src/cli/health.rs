@@ -23,7 +23,7 @@ Example:
   onced health --service onced.v1.IdempotencyService --timeout 1s")]
 pub(super) struct Health {
     /// The service to ask about; by default the server as a whole
-    #[arg(long, value_name = "NAME", default_value = "")]
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     service: String,
     #[command(flatten)]
     output: OutputArgs,

@@ -1,8 +1,8 @@
 //! The command line: what can be typed, and which file does it.
 //!
-//! `serve` runs the server. Every other command is a client that speaks gRPC to one, on a
-//! single-threaded runtime. Answers go to stdout, everything else to stderr; [`Exit`] says
-//! what each exit code means.
+//! `serve` runs the server, and `inspect` reads the directory of one that is stopped. Every
+//! other command is a client that speaks gRPC to one, on a single-threaded runtime. Answers
+//! go to stdout, everything else to stderr; [`Exit`] says what each exit code means.
 
 mod exit;
 mod print;
@@ -18,6 +18,7 @@ mod text;
 mod bench;
 mod complete;
 mod health;
+mod inspect;
 mod lookup;
 mod release;
 mod renew;
@@ -58,6 +59,7 @@ enum Command {
     Lookup(lookup::Lookup),
     Run(run::Run),
     Health(health::Health),
+    Inspect(inspect::Inspect),
     Bench(bench::Bench),
 }
 
@@ -74,6 +76,7 @@ pub fn main() -> ExitCode {
         Command::Lookup(command) => block_on(command.execute()),
         Command::Run(command) => block_on(command.execute()),
         Command::Health(command) => block_on(command.execute()),
+        Command::Inspect(command) => command.execute(),
         Command::Bench(command) => command.execute(),
     };
     exit.into()

@@ -40,7 +40,7 @@ pub(super) struct Reserve {
     #[arg(long)]
     retry_failed: bool,
     /// What duplicates are shown as the one who is at it
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     holder: String,
     #[command(flatten)]
     output: OutputArgs,

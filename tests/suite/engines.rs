@@ -10,6 +10,7 @@ use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
@@ -176,6 +177,11 @@ impl Lab {
         }
     }
 
+    /// Which engine it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// Passes only where calls wait for their turn.
     pub fn with_a_queue(&self) -> Verdict {
         match self.kind {
@@ -325,6 +331,15 @@ pub fn on_threads<T: Send>(count: usize, caller: impl Fn(usize, &Runtime) -> T +
             .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
+}
+
+/// A flag that is raised also where its thread panics, so that nobody waits for it for ever.
+pub struct RaisedAtTheEnd<'a>(pub &'a AtomicBool);
+
+impl Drop for RaisedAtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 pub fn key_of(name: &str) -> RecordKey {

@@ -4,6 +4,8 @@
 mod decide_model;
 mod decide_table;
 mod errors;
+mod http2;
+mod lifecycle;
 mod readme;
 mod server;
 mod story;

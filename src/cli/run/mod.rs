@@ -84,11 +84,11 @@ pub(super) struct Run {
     /// What others are shown as the one who is at it [default: HOSTNAME:PID]
     #[arg(long, value_name = "TEXT")]
     holder: Option<String>,
-    #[command(flatten)]
-    remote: RemoteArgs,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<OsString>,
+    #[command(flatten)]
+    remote: RemoteArgs,
 }
 
 impl Run {

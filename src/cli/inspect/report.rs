@@ -1,0 +1,215 @@
+//! What was found in a data directory, counted and listed, as JSON and for people.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::Selection;
+use crate::api::encode::timestamp;
+use crate::cli::{Exit, json, text};
+use crate::domain::{LeaseExpiryAction, Moment, Outcome, Phase, Record, State, phase_of};
+use crate::storage::rocks::inspect::{Found, Marks};
+
+/// Every phase that a stored record can be in, and its name in the order of a life.
+const PHASES: [(Phase, &str); 6] = [
+    (Phase::Held, "held"),
+    (Phase::Lapsed, "lapsed"),
+    (Phase::InDoubt, "in_doubt"),
+    (Phase::Released, "released"),
+    (Phase::Completed, "completed"),
+    (Phase::Vacant, "vacant"),
+];
+
+fn name_of(phase: Phase) -> &'static str {
+    PHASES.iter().find(|(named, _)| *named == phase).expect("every phase has a name").1
+}
+
+/// What was found.
+pub(super) struct Report {
+    marks: Marks,
+    selection: Selection,
+    limit: usize,
+    /// How many records there are in each phase, in the order of [`PHASES`].
+    counts: [u64; PHASES.len()],
+    /// The first records, as they are shown.
+    listing: Vec<Value>,
+    damaged: u64,
+    /// The first damaged entries, as they are shown.
+    damaged_listing: Vec<Value>,
+    /// Whether damage ended the reading before the end.
+    is_cut_short: bool,
+}
+
+impl Report {
+    pub(super) fn new(marks: Marks, selection: Selection, limit: usize) -> Self {
+        Self {
+            marks,
+            selection,
+            limit,
+            counts: [0; PHASES.len()],
+            listing: Vec::new(),
+            damaged: 0,
+            damaged_listing: Vec::new(),
+            is_cut_short: false,
+        }
+    }
+
+    /// The moment that states are shown at. A store without one holds no records.
+    fn moment(&self) -> Moment {
+        self.marks.clock_high_water.unwrap_or_default()
+    }
+
+    /// Counts what was found, and lists it if there is room.
+    pub(super) fn take(&mut self, found: Found<'_>) {
+        match found {
+            Found::Record { namespace, key, record } => {
+                if !self.selection.has(namespace, key) {
+                    return;
+                }
+                let phase = phase_of(Some(&record), self.moment());
+                for ((counted, _), count) in PHASES.iter().zip(&mut self.counts) {
+                    *count += u64::from(*counted == phase);
+                }
+                if self.listing.len() < self.limit {
+                    self.listing.push(listed(namespace, key, phase, &record));
+                }
+            }
+            Found::Damaged { record_key } => {
+                self.damaged += 1;
+                if self.damaged_listing.len() < self.limit {
+                    self.damaged_listing.push(json!({ "record_key": json::hex(record_key) }));
+                }
+            }
+        }
+    }
+
+    /// Damage ended the reading: what lies behind it is not known.
+    pub(super) fn cut_short(&mut self) {
+        self.is_cut_short = true;
+    }
+
+    pub(super) fn exit(&self) -> Exit {
+        if self.damaged > 0 || self.is_cut_short { Exit::Refused } else { Exit::Done }
+    }
+
+    fn summary(&self, path: &Path) -> Value {
+        let mut records: Value = json!({});
+        for ((_, name), count) in PHASES.iter().zip(&self.counts) {
+            records[*name] = json!(count);
+        }
+        json!({
+            "path": path.display().to_string(),
+            "clock_high_water": json::moment(self.marks.clock_high_water.map(timestamp).as_ref()),
+            "fencing_high_water": self.marks.fencing_high_water.map(|token| token.get()),
+            "runs": self.marks.runs,
+            "records": records,
+            "damaged_records": self.damaged,
+            "read_to_the_end": !self.is_cut_short,
+        })
+    }
+
+    pub(super) fn to_json(&self, path: &Path) -> Value {
+        let mut value = self.summary(path);
+        value["damaged_listing"] = json!(self.damaged_listing);
+        value["listing"] = json!(self.listing);
+        value
+    }
+
+    /// The summary, and under it one line for each record.
+    pub(super) fn to_text(&self, path: &Path) -> String {
+        let mut page = text::table(&self.summary(path));
+        if !self.damaged_listing.is_empty() {
+            page.push_str("\nDAMAGED, by the bytes of the stored key\n");
+            for entry in &self.damaged_listing {
+                page.push_str(&format!("{}\n", cell(&entry["record_key"])));
+            }
+        }
+        if !self.listing.is_empty() {
+            page.push('\n');
+            page.push_str(&columns(&self.listing));
+        }
+        let known: u64 = self.counts.iter().sum();
+        let unlisted = known - u64::try_from(self.listing.len()).unwrap_or(known);
+        if unlisted > 0 {
+            page.push_str(&format!("\n{unlisted} more; --limit lists more of them\n"));
+        }
+        page
+    }
+}
+
+/// One record as it is shown.
+fn listed(namespace: &str, key: &str, phase: Phase, record: &Record) -> Value {
+    let (lease, completion) = match &record.state {
+        State::Reserved { lease_until, lease_expiry_action } => {
+            (Some((*lease_until, *lease_expiry_action)), None)
+        }
+        State::Released { .. } => (None, None),
+        State::Completed(completion) => (None, Some(completion)),
+    };
+    let moment = |moment: Option<Moment>| json::moment(moment.map(timestamp).as_ref());
+    json!({
+        "namespace": namespace,
+        "key": key,
+        "state": name_of(phase),
+        "fingerprint": json::hex(record.fingerprint.as_bytes()),
+        "attempt": record.attempt,
+        "fencing_token": record.fencing_token.get(),
+        "holder": record.holder,
+        "create_time": moment(Some(record.created_at)),
+        "lease_expire_time": moment(lease.map(|(until, _)| until)),
+        "lease_expiry_action": lease.map(|(_, action)| match action {
+            LeaseExpiryAction::Takeover => "takeover",
+            LeaseExpiryAction::Hold => "hold",
+        }),
+        "checkpoint_size_bytes": record.checkpoint.len(),
+        "complete_time": moment(completion.map(|completion| completion.completed_at)),
+        "result": completion.map(|completion| match completion.result {
+            Outcome::Succeeded => "succeeded",
+            Outcome::Failed => "failed",
+        }),
+        "status_code": completion.map(|completion| completion.response.status_code),
+        "late": completion.map(|completion| completion.late),
+        "response_omitted": completion.map(|completion| completion.response_omitted),
+        "response_digest": completion.map(|completion| json::hex(&completion.response_digest)),
+        "response_size_bytes": completion.map(|completion| completion.response_size_bytes),
+        "expire_time": moment(Some(record.retained_until())),
+    })
+}
+
+/// What people are shown of a record: the rest is in the JSON.
+const COLUMNS: [(&str, &str); 9] = [
+    ("STATE", "state"),
+    ("NAMESPACE", "namespace"),
+    ("KEY", "key"),
+    ("ATTEMPT", "attempt"),
+    ("FENCING", "fencing_token"),
+    ("LEASE UNTIL", "lease_expire_time"),
+    ("RESULT", "result"),
+    ("RETAINED UNTIL", "expire_time"),
+    ("HOLDER", "holder"),
+];
+
+/// The records under headings, aligned.
+fn columns(records: &[Value]) -> String {
+    let headings = COLUMNS.map(|(heading, _)| heading.to_owned());
+    let mut rows = vec![headings];
+    rows.extend(records.iter().map(|record| COLUMNS.map(|(_, name)| cell(&record[name]))));
+    let widths: [usize; COLUMNS.len()] =
+        std::array::from_fn(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0));
+    let mut lines = String::new();
+    for row in rows {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        lines.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        lines.push('\n');
+    }
+    lines
+}
+
+/// A value on one line. Keys and holders come from strangers, or from damage.
+fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text::shown(text).replace(['\n', '\t'], " "),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,234 @@
+//! The real binary, as an operator and a power cut without a power cut know it: killed,
+//! signalled, started twice, started wrong, with a disk that takes no more.
+//!
+//! `kill -9` shows recovery, not fsync: what the process wrote is in the page cache and
+//! survives it, synced or not. So these tests prove that a server that is started anew finds
+//! and understands everything it had acknowledged, at whatever point it was cut off, and they
+//! would not notice an answer that leaves before its sync. The engine's tests show that, with
+//! syncs that fail.
+
+mod ledger;
+mod process;
+
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+
+use onced::pb::v1::idempotency_service_client::IdempotencyServiceClient;
+use onced::pb::v1::reserve_response::Outcome;
+use onced::pb::v1::{
+    CompleteRequest, Granted, ReserveRequest, Response, Result as OperationResult,
+};
+use rustix::process::Signal;
+use tempfile::TempDir;
+use tonic::transport::Channel;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_types::StatusExt as _;
+use uuid::Uuid;
+
+use crate::ledger::Ledger;
+use crate::process::{Process, onced, without_settings};
+
+type Client = IdempotencyServiceClient<Channel>;
+
+/// The seed of this run; `ONCED_TEST_SEED` repeats another one's choices, though not the
+/// moments at which its threads ran.
+fn seed() -> u64 {
+    let seed = match std::env::var("ONCED_TEST_SEED") {
+        Ok(seed) => seed.parse().expect("ONCED_TEST_SEED is a number"),
+        Err(_) => Uuid::new_v4().as_u64_pair().0,
+    };
+    println!("ONCED_TEST_SEED={seed}");
+    seed
+}
+
+fn order(key: &str) -> ReserveRequest {
+    ReserveRequest { key: key.into(), owner_token: Uuid::new_v4().into(), ..Default::default() }
+}
+
+async fn client(server: &Process) -> Client {
+    Client::connect(format!("http://{}", server.address)).await.unwrap()
+}
+
+async fn grant(client: &mut Client, order: ReserveRequest) -> Granted {
+    let answer = client.reserve(order).await.unwrap().into_inner();
+    let Some(Outcome::Granted(granted)) = answer.outcome else { panic!("{answer:?}") };
+    granted
+}
+
+/// Where a server of this test keeps its data.
+fn data(dir: &TempDir) -> PathBuf {
+    dir.path().join("data")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_or_changed_by_kill_9() {
+    let dir = TempDir::new().unwrap();
+    let mut ledger = Ledger::new(seed());
+    let mut server = Process::serve(&data(&dir), &[]);
+    for round in 1..=4 {
+        ledger.work(server.address, || server.signal(Signal::KILL)).await;
+        println!("round {round}: {}", ledger.summary());
+        let (status, log) = server.wait();
+        assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "{log}");
+
+        server = Process::serve(&data(&dir), &[]);
+        ledger.check(server.address).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_by_a_signal_under_load() {
+    let dir = TempDir::new().unwrap();
+    let mut ledger = Ledger::new(seed());
+    for signal in [Signal::TERM, Signal::INT] {
+        let server = Process::serve(&data(&dir), &["--drain-grace", "0s"]);
+        ledger.work(server.address, || server.signal(signal)).await;
+        println!("{signal:?}: {}", ledger.summary());
+        let (status, log) = server.wait();
+        assert_eq!(status.code(), Some(0), "{log}");
+        assert!(log.contains("stopped"), "{log}");
+
+        let server = Process::serve(&data(&dir), &[]);
+        ledger.check(server.address).await;
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let dir = TempDir::new().unwrap();
+    for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::TERM)] {
+        let server = Process::serve(&data(&dir), &["--drain-grace", "5m"]);
+        server.signal(first);
+        server.wait_for_line("draining");
+        server.signal(second);
+        let (status, log) = server.wait();
+        assert_eq!(status.code(), Some(1), "{log}");
+        assert!(log.contains("second signal"), "{log}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_server_on_the_same_store_gives_up_and_harms_nothing() {
+    let dir = TempDir::new().unwrap();
+    let first = Process::serve(&data(&dir), &[]);
+    let mut client = client(&first).await;
+    let held = order("order-1");
+    let granted = grant(&mut client, held.clone()).await;
+
+    let url = format!("rocksdb:{}", data(&dir).display());
+    let second = run(onced().args(["serve", "--listen", "127.0.0.1:0", "--store", &url]));
+    assert_eq!(second.status.code(), Some(3), "{second:?}");
+    let message = String::from_utf8(second.stderr).unwrap();
+    assert!(message.contains("is in use by another server"), "{message}");
+    assert!(message.contains(&data(&dir).display().to_string()), "{message}");
+
+    assert_eq!(grant(&mut client, held).await, granted);
+    grant(&mut client, order("order-2")).await;
+}
+
+#[tokio::test]
+async fn a_second_server_on_the_same_address_gives_up_before_it_touches_its_store() {
+    let dir = TempDir::new().unwrap();
+    let first = Process::serve(&data(&dir), &[]);
+    let (address, untouched) = (first.address.to_string(), dir.path().join("untouched"));
+    let url = format!("rocksdb:{}", untouched.display());
+    let second = run(onced().args(["serve", "--listen", &address, "--store", &url]));
+    assert_eq!(second.status.code(), Some(3), "{second:?}");
+    let message = String::from_utf8(second.stderr).unwrap();
+    assert!(message.contains(&format!("cannot listen on {address}")), "{message}");
+    assert!(!untouched.exists());
+    grant(&mut client(&first).await, order("order-1")).await;
+}
+
+#[test]
+fn faulty_settings_are_told_all_at_once() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("onced.toml");
+    std::fs::write(&file, "max_in_flight = 0\nkeepalive = \"60s\"\n").unwrap();
+    let url = format!("rocksdb:{}", data(&dir).display());
+    let refused = run(onced()
+        .args(["serve", "--store", &url, "--listen", "localhost", "--lease-default", "30"])
+        .arg("--config")
+        .arg(&file)
+        .env("ONCED_RETENTION_MAX", "for ever")
+        .env("ONCED_MAX_CONECTIONS", "7"));
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert!(message.starts_with("onced: the settings have 6 faults:\n"), "{message}");
+    let faults = [
+        "listen (from --listen)",
+        "lease_default (from --lease-default)",
+        "retention_max (from ONCED_RETENTION_MAX)",
+        "ONCED_MAX_CONECTIONS",
+        "ONCED_MAX_CONNECTIONS",
+        "max_in_flight",
+        "keepalive",
+    ];
+    for fault in faults {
+        assert!(message.contains(fault), "{fault} is missing: {message}");
+    }
+    assert!(!data(&dir).exists());
+}
+
+/// A server whose files may not grow past half a mebibyte: its disk fails in earnest.
+fn with_a_small_disk() -> Command {
+    let mut shell = without_settings(Command::new("sh"));
+    // Without the trap the signal would end the process before the write could fail.
+    shell.args(["-c", "trap '' XFSZ; ulimit -f 1024; exec \"$@\"", "sh"]);
+    shell.arg(env!("CARGO_BIN_EXE_onced"));
+    shell
+}
+
+#[tokio::test]
+async fn a_failed_write_stops_the_service_and_costs_nothing_acknowledged() {
+    let dir = TempDir::new().unwrap();
+    let server = Process::start(with_a_small_disk(), &data(&dir), &["--drain-grace", "0s"]);
+    let mut client = client(&server).await;
+    let mut health = HealthClient::connect(format!("http://{}", server.address)).await.unwrap();
+    let request = HealthCheckRequest::default();
+    let mut watch = health.watch(request).await.unwrap().into_inner();
+
+    let mut completed = Vec::new();
+    let (unanswered, status) = loop {
+        let order = order(&format!("order-{}", completed.len()));
+        let granted = grant(&mut client, order.clone()).await;
+        let end = CompleteRequest {
+            key: order.key.clone(),
+            owner_token: order.owner_token.clone(),
+            result: OperationResult::Succeeded.into(),
+            response: Some(Response { payload: vec![b'x'; 60_000], ..Default::default() }),
+            ..Default::default()
+        };
+        assert!(granted.fencing_token > 0);
+        match client.complete(end.clone()).await {
+            Ok(answer) => completed.push((order, answer.into_inner().completion.unwrap())),
+            Err(status) => break (end, status),
+        }
+    };
+    let reason = |status: tonic::Status| status.get_details_error_info().unwrap().reason;
+    assert_eq!(reason(status), "OUTCOME_UNKNOWN");
+    let refused = client.reserve(order("another")).await.unwrap_err();
+    assert_eq!(reason(refused), "STORE_UNAVAILABLE");
+    while watch.message().await.unwrap().unwrap().status() != ServingStatus::NotServing {}
+    drop((client, health, watch));
+    server.signal(Signal::TERM);
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+
+    assert!(completed.len() > 1);
+    let server = Process::serve(&data(&dir), &[]);
+    let mut client = self::client(&server).await;
+    for (order, completion) in completed {
+        let answer = client.reserve(order).await.unwrap().into_inner();
+        assert_eq!(answer.outcome, Some(Outcome::Completed(completion)));
+    }
+    let settled = client.complete(unanswered.clone()).await.unwrap().into_inner();
+    assert_eq!(settled.completion.unwrap().response, unanswered.response);
+}
+
+fn run(command: &mut Command) -> Output {
+    command.output().unwrap()
+}

@@ -1,0 +1,250 @@
+//! What makes an engine an engine: every promise of `storage/mod.rs`, put to every engine.
+//!
+//! A test is a function from a [`Lab`] to a [`Verdict`], and carries the number of its
+//! promise. Each runs once for each engine. An engine that lacks what a test needs is an
+//! exception, and every exception is declared here with its reason: one that is not declared
+//! fails, and so does one that is not needed any more.
+
+mod order;
+
+mod durability;
+
+mod fencing;
+
+mod expiry;
+mod outages;
+
+mod certainty;
+
+mod poison;
+
+mod bounds;
+
+mod directory;
+
+use crate::engines::{Kind, Lab, Lacking, Need, Verdict};
+
+/// Tests that an engine cannot be put to.
+struct Exception {
+    engine: Kind,
+    lacks: Need,
+    because: &'static str,
+    tests: &'static [&'static str],
+}
+
+const EXCEPTIONS: &[Exception] = &[
+    Exception {
+        engine: Kind::Memory,
+        lacks: Need::Restart,
+        because: "its records live as long as the process, and so does everything it promised",
+        tests: &[
+            "promise_2_what_was_answered_is_there_after_a_restart",
+            "promise_2_what_was_answered_is_there_after_an_abrupt_end",
+            "promise_3_fencing_tokens_rise_across_release_purge_and_restart",
+            "promise_3_tokens_rise_across_abrupt_ends",
+            "promise_3_tokens_rise_past_any_number_that_was_set_aside",
+            "promise_4_purging_changes_no_answer_across_restarts_either",
+            "promise_4_moments_do_not_run_backwards_over_a_restart",
+            "promise_4_moments_do_not_run_backwards_over_an_abrupt_end",
+            "promise_4_a_lease_that_ended_during_an_outage_gets_the_restart_grace",
+            "promise_4_a_lease_in_its_grace_is_as_good_as_any",
+            "promise_4_a_lease_that_lapsed_before_the_outage_stays_lapsed",
+            "promise_4_a_lease_that_outlasts_the_grace_is_not_changed",
+            "promise_4_a_lease_granted_after_a_restart_is_as_long_as_its_owner_was_told",
+            "promise_4_a_loop_of_crashes_takes_no_grace_back",
+            "promise_4_a_long_loop_of_crashes_takes_no_grace_back",
+            "promise_4_a_later_restart_takes_no_retention_back",
+            "promise_4_without_restart_grace_an_outage_counts_in_full",
+        ],
+    },
+    Exception {
+        engine: Kind::Memory,
+        lacks: Need::Disk,
+        because: "it has no commit that could fail, no read that could fail, and no disk to fill",
+        tests: &[
+            "promise_2_no_answer_leaves_before_its_state_is_durable",
+            "promise_2_nor_does_one_that_rests_on_an_earlier_turn",
+            "promise_2_nor_does_one_that_races_with_the_sync",
+            "promise_3_a_token_whose_grant_is_in_question_is_not_given_to_another",
+            "promise_5_a_failure_says_whether_it_happened",
+            "promise_5_a_record_that_cannot_be_read_fails_only_its_own_call",
+            "promise_5_a_damaged_record_fails_only_its_own_call",
+            "promise_6_a_failed_commit_poisons",
+            "promise_6_a_failed_sync_is_not_tried_again",
+            "promise_6_a_purge_that_fails_poisons_too",
+            "promise_6_whoever_waits_when_a_commit_fails_is_answered",
+            "promise_6_the_change_is_signalled",
+            "promise_6_opened_anew_it_serves",
+            "promise_7_a_full_store_shows_it",
+        ],
+    },
+    Exception {
+        engine: Kind::Memory,
+        lacks: Need::Queue,
+        because: "a call is decided when it is first polled: nothing ever waits in it",
+        tests: &[
+            "promise_5_a_caller_that_leaves_before_its_turn_has_asked_nothing",
+            "promise_5_a_leader_that_leaves_before_its_turn_has_asked_nothing",
+            "promise_5_a_leader_that_leaves_does_its_duty_first",
+            "promise_5_a_leader_that_leaves_with_its_whole_runtime_does_its_duty_first",
+            "promise_5_a_caller_that_leaves_after_its_turn_has_asked",
+            "promise_7_past_a_bound_it_refuses",
+            "promise_7_past_a_bound_of_bytes_it_refuses",
+            "promise_7_closing_answers_everything_accepted",
+        ],
+    },
+];
+
+/// One test for each function and engine, and the list of them all.
+macro_rules! conformance {
+    ($($module:ident { $($test:ident,)+ })+) => {
+        mod memory {
+            $($(#[test]
+            fn $test() {
+                super::put(super::Kind::Memory, stringify!($test), super::$module::$test);
+            })+)+
+        }
+
+        mod rocks {
+            $($(#[test]
+            fn $test() {
+                super::put(super::Kind::Rocks, stringify!($test), super::$module::$test);
+            })+)+
+        }
+
+        const TESTS: &[&str] = &[$($(stringify!($test),)+)+];
+    };
+}
+
+conformance! {
+    order {
+        promise_1_commands_on_one_key_take_effect_one_at_a_time,
+        promise_1_also_when_each_caller_has_a_thread_of_its_own,
+        promise_1_attempts_are_counted_without_gap_or_repeat,
+        promise_1_a_call_sees_what_was_answered_before_it_began,
+        promise_1_commands_that_wait_together_take_effect_in_their_order,
+        promise_1_a_crowd_larger_than_a_batch_is_answered_in_its_order,
+    }
+    durability {
+        promise_2_no_answer_leaves_before_its_state_is_durable,
+        promise_2_nor_does_one_that_rests_on_an_earlier_turn,
+        promise_2_nor_does_one_that_races_with_the_sync,
+        promise_2_what_was_answered_is_there_after_a_restart,
+        promise_2_what_was_answered_is_there_after_an_abrupt_end,
+    }
+    fencing {
+        promise_3_fencing_tokens_rise_across_release_purge_and_restart,
+        promise_3_tokens_rise_across_abrupt_ends,
+        promise_3_tokens_rise_past_any_number_that_was_set_aside,
+        promise_3_tokens_rise_with_every_kind_of_attempt,
+        promise_3_no_two_attempts_share_a_token,
+        promise_3_a_token_whose_grant_is_in_question_is_not_given_to_another,
+    }
+    expiry {
+        promise_4_expiry_is_judged_when_read,
+        promise_4_retention_is_over_on_its_millisecond,
+        promise_4_purging_changes_no_answer,
+        promise_4_purging_changes_no_answer_across_restarts_either,
+        promise_4_a_purge_spares_what_is_still_retained,
+        promise_4_a_purge_frees_what_is_over_step_by_step,
+        promise_4_the_sweeper_frees_what_is_over,
+        promise_4_moments_do_not_run_backwards_with_the_time_of_day,
+    }
+    outages {
+        promise_4_moments_do_not_run_backwards_over_a_restart,
+        promise_4_moments_do_not_run_backwards_over_an_abrupt_end,
+        promise_4_a_lease_that_ended_during_an_outage_gets_the_restart_grace,
+        promise_4_a_lease_in_its_grace_is_as_good_as_any,
+        promise_4_a_lease_that_lapsed_before_the_outage_stays_lapsed,
+        promise_4_a_lease_that_outlasts_the_grace_is_not_changed,
+        promise_4_a_lease_granted_after_a_restart_is_as_long_as_its_owner_was_told,
+        promise_4_a_loop_of_crashes_takes_no_grace_back,
+        promise_4_a_long_loop_of_crashes_takes_no_grace_back,
+        promise_4_a_later_restart_takes_no_retention_back,
+        promise_4_without_restart_grace_an_outage_counts_in_full,
+    }
+    certainty {
+        promise_5_every_error_says_whether_it_may_have_happened,
+        promise_5_a_failure_says_whether_it_happened,
+        promise_5_the_same_command_sent_again_is_answered_the_same,
+        promise_5_a_record_that_cannot_be_read_fails_only_its_own_call,
+        promise_5_a_damaged_record_fails_only_its_own_call,
+        promise_5_a_caller_that_leaves_before_its_turn_has_asked_nothing,
+        promise_5_a_leader_that_leaves_before_its_turn_has_asked_nothing,
+        promise_5_a_leader_that_leaves_does_its_duty_first,
+        promise_5_a_leader_that_leaves_with_its_whole_runtime_does_its_duty_first,
+        promise_5_a_caller_that_leaves_after_its_turn_has_asked,
+        promise_5_callers_that_leave_at_any_time_leave_nothing_half_done,
+    }
+    poison {
+        promise_6_a_failed_commit_poisons,
+        promise_6_a_failed_sync_is_not_tried_again,
+        promise_6_a_purge_that_fails_poisons_too,
+        promise_6_whoever_waits_when_a_commit_fails_is_answered,
+        promise_6_the_change_is_signalled,
+        promise_6_opened_anew_it_serves,
+    }
+    bounds {
+        promise_7_past_a_bound_it_refuses,
+        promise_7_past_a_bound_of_bytes_it_refuses,
+        promise_7_a_deadline_that_has_passed_changes_nothing,
+        promise_7_a_full_store_takes_what_ends_a_reservation,
+        promise_7_a_full_store_shows_it,
+        promise_7_closing_answers_everything_accepted,
+        promise_7_a_closed_store_refuses,
+        promise_7_closing_amid_a_crowd_leaves_nobody_in_doubt,
+    }
+}
+
+/// Puts `test` to an engine and holds the verdict against what is declared.
+fn put(engine: Kind, name: &str, test: fn(Lab) -> Verdict) {
+    let declared =
+        EXCEPTIONS.iter().find(|exception| exception.engine == engine && exception.covers(name));
+    match (test(Lab::new(engine)), declared) {
+        (Ok(()), None) => {}
+        (Err(Lacking(need)), Some(exception)) => assert_eq!(
+            need, exception.lacks,
+            "{engine:?} lacks something else than declared: {}",
+            exception.because
+        ),
+        (Ok(()), Some(exception)) => panic!(
+            "{engine:?} passes {name}, which is declared an exception: {}",
+            exception.because
+        ),
+        (Err(Lacking(need)), None) => {
+            panic!("{engine:?} lacks {need:?} for {name}, which is not declared")
+        }
+    }
+}
+
+impl Exception {
+    fn covers(&self, name: &str) -> bool {
+        self.tests.contains(&name)
+    }
+}
+
+#[test]
+fn exceptions_are_declared_for_tests_that_exist_and_once() {
+    let mut declared: Vec<_> = EXCEPTIONS
+        .iter()
+        .flat_map(|exception| exception.tests.iter().map(|test| (exception.engine, *test)))
+        .collect();
+    for (_, test) in &declared {
+        assert!(TESTS.contains(test), "{test} does not exist");
+    }
+    let before = declared.len();
+    declared.sort_by_key(|(engine, test)| (format!("{engine:?}"), *test));
+    declared.dedup();
+    assert_eq!(declared.len(), before, "an exception is declared twice");
+}
+
+#[test]
+fn every_test_carries_the_number_of_its_promise_and_every_promise_has_one() {
+    let mut numbers: Vec<u32> = TESTS
+        .iter()
+        .map(|test| test.strip_prefix("promise_").unwrap().split('_').next().unwrap())
+        .map(|number| number.parse().unwrap())
+        .collect();
+    numbers.dedup();
+    assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7]);
+}
