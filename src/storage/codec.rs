@@ -192,3 +192,6 @@ fn span(millis: i64) -> Result<Span, Damage> {
     }
     Ok(Span::from_millis(millis))
 }
+
+#[cfg(test)]
+mod tests;

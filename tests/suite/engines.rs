@@ -134,21 +134,33 @@ impl Lab {
 
     /// Ends `store` in order and opens what it left.
     pub fn restart(&self, store: Store) -> Result<Store, Lacking> {
+        self.restart_after(store, Span::default())
+    }
+
+    /// The same with an `outage` in between.
+    pub fn restart_after(&self, store: Store, outage: Span) -> Result<Store, Lacking> {
         self.directory(Need::Restart)?;
         drop(store);
+        self.clock.advance(outage);
         Ok(self.open())
     }
 
     /// Ends `store` abruptly and opens what it left: a copy of its files as they are while it
     /// runs. This shows recovery, and not what a power cut would leave.
     pub fn kill(&mut self, store: Store) -> Result<Store, Lacking> {
-        let left = self.copy_what_is_there()?;
+        self.kill_for(store, Span::default())
+    }
+
+    /// The same with an `outage` in between.
+    pub fn kill_for(&mut self, store: Store, outage: Span) -> Result<Store, Lacking> {
+        let copy = self.copy_what_is_there()?;
         drop(store);
-        self.generation = left;
+        self.go_on_with(copy);
+        self.clock.advance(outage);
         Ok(self.open())
     }
 
-    /// The same in two steps, for a store that others still use.
+    /// The first step of a kill, for a store that others still use.
     pub fn copy_what_is_there(&self) -> Result<u32, Lacking> {
         let from = self.directory(Need::Restart)?;
         let copy = self.generation + 1;
@@ -156,7 +168,7 @@ impl Lab {
         Ok(copy)
     }
 
-    /// Goes on with a copy.
+    /// The second step.
     pub fn go_on_with(&mut self, copy: u32) {
         self.generation = copy;
     }

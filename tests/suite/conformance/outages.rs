@@ -4,10 +4,10 @@
 //! The other side of it is what must not change: whatever was shown before an outage stays
 //! true after it, and what is granted after it is as long as its owner was told.
 
-use onced::domain::{Decision, Moment, Refusal, Span, State};
+use onced::domain::{Decision, LeaseExpiryAction, Moment, Refusal, Span, State};
 
 use crate::engines::{
-    ANN, BOB, CLEO, LEASE, Lab, MORNING, RETENTION, Store, Verdict, complete, hold_for, renew,
+    ANN, BOB, CLEO, LEASE, Lab, MORNING, Store, Verdict, complete, hold_for, renew,
     reserve, reserve_for, reserve_with,
 };
 
@@ -86,25 +86,15 @@ pub fn promise_4_a_lease_that_ended_during_an_outage_gets_the_restart_grace(
     mut lab: Lab,
 ) -> Verdict {
     // Given two leases that run when the store goes down, in order or abruptly.
+    let mut store = lab.open();
     for abruptly in [false, true] {
-        let store = lab.open();
         let (taken_over, in_doubt) = (format!("1-{abruptly}"), format!("2-{abruptly}"));
         store.granted(&taken_over, reserve(ANN));
         store.granted(&in_doubt, hold_for(ANN, LEASE));
-        let store = match abruptly {
-            false => {
-                drop(store);
-                lab.clock.advance(AN_HOUR);
-                lab.directory(crate::engines::Need::Restart)?;
-                lab.open()
-            }
-            true => {
-                let copy = lab.copy_what_is_there()?;
-                drop(store);
-                lab.go_on_with(copy);
-                lab.clock.advance(AN_HOUR);
-                lab.open()
-            }
+        store = if abruptly {
+            lab.kill_for(store, AN_HOUR)?
+        } else {
+            lab.restart_after(store, AN_HOUR)?
         };
 
         // When it is up again an hour later, then both run for the grace, and no longer.
@@ -116,7 +106,6 @@ pub fn promise_4_a_lease_that_ended_during_an_outage_gets_the_restart_grace(
         assert!(is_held(&store, &taken_over) && is_held(&store, &in_doubt));
         lab.clock.advance(A_MOMENT);
         assert!(!is_held(&store, &taken_over) && !is_held(&store, &in_doubt));
-        drop(store);
     }
     Ok(())
 }
@@ -127,13 +116,7 @@ pub fn promise_4_a_lease_in_its_grace_is_as_good_as_any(lab: Lab) -> Verdict {
     for key in ["renewed", "completed", "repeated"] {
         store.granted(key, reserve(ANN));
     }
-    lab.clock.advance(Span::from_secs(1));
-    let down_for_an_hour = |lab: &Lab, store| {
-        drop(store);
-        lab.clock.advance(AN_HOUR);
-        lab.directory(crate::engines::Need::Restart).map(|_| lab.open())
-    };
-    let store = down_for_an_hour(&lab, store)?;
+    let store = lab.restart_after(store, AN_HOUR)?;
     let up_at = store.now();
 
     // Then their owner may do in the grace what it may do in any lease.
@@ -224,18 +207,14 @@ pub fn promise_4_a_later_restart_takes_no_retention_back(lab: Lab) -> Verdict {
     // Given an operation that must not be repeated blindly, and an outage of an hour in which
     // its lease ended: it is in doubt, and stays on record for its retention from then on.
     let store = lab.open();
-    let brief = Span::from_secs(20 * 60);
     store.granted(
         "order-1",
         reserve_with(ANN, |reserve| {
-            reserve.lease_expiry_action = onced::domain::LeaseExpiryAction::Hold;
-            reserve.retention = brief;
+            reserve.lease_expiry_action = LeaseExpiryAction::Hold;
+            reserve.retention = Span::from_secs(20 * 60);
         }),
     );
-    lab.directory(crate::engines::Need::Restart)?;
-    drop(store);
-    lab.clock.advance(AN_HOUR);
-    let store = lab.open();
+    let store = lab.restart_after(store, AN_HOUR)?;
     lab.clock.advance(GRACE);
     assert!(matches!(store.decide("order-1", reserve(BOB)), Decision::InDoubt(_)));
     let retained_until = store.lookup("order-1").unwrap().retained_until();
@@ -255,14 +234,10 @@ pub fn promise_4_without_restart_grace_an_outage_counts_in_full(mut lab: Lab) ->
     lab.options.restart_grace = Span::default();
     let store = lab.open();
     store.granted("order-1", reserve(ANN));
-    lab.directory(crate::engines::Need::Restart)?;
-    drop(store);
-    lab.clock.advance(LEASE);
 
     // Then a lease that ended while it was down has lapsed, and a new owner may have it.
-    let store = lab.open();
+    let store = lab.restart_after(store, LEASE)?;
     assert!(store.granted("order-1", reserve(BOB)).takeover);
     assert_eq!(store.decide("order-1", complete(ANN)), Decision::Refused(Refusal::LeaseLost));
-    let _ = RETENTION;
     Ok(())
 }

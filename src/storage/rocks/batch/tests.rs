@@ -13,6 +13,8 @@ use proptest::sample::select;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
 
 use super::*;
+// A batch has an `Outcome` of its own.
+use crate::domain::Outcome as Ending;
 use crate::domain::{
     Complete, Fingerprint, LeaseExpiryAction, OwnerToken, Refusal, Release, Renew, Reserve,
     Response,
@@ -301,7 +303,7 @@ fn a_stale_entry_is_dropped_and_its_record_left_alone() {
     let world = World::after(&[reserve(1, MINUTE)]);
     let before = world.disk.clone();
 
-    // Entries that nothing put there, as after a crash of some other design.
+    // Entries that no batch leaves behind; one of them points at no record.
     for (at, key) in [(NOW, ORDER), (NOW, OTHER_ORDER)] {
         let mut disk = before.clone();
         disk.index.insert((at, key.to_vec()));
@@ -819,9 +821,6 @@ fn any_span() -> impl Strategy<Value = Span> {
 }
 
 // Commands.
-
-/// How an operation ends; this module has an `Outcome` of its own.
-use crate::domain::Outcome as Ending;
 
 fn owner(number: u8) -> OwnerToken {
     OwnerToken::from_bytes([number; 16])

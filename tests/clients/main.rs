@@ -1,0 +1,152 @@
+//! The story of one order, told through clients that share no code with onced: grpcurl, which
+//! knows the API by reflection alone, and Python, whose stubs are generated from the proto.
+//!
+//! They are found on the PATH, or where `ONCED_TEST_GRPCURL` and `ONCED_TEST_PYTHON` point.
+//! Where one is missing its test says so and passes, unless `ONCED_REQUIRE_CLIENTS=1`.
+
+#[allow(dead_code, reason = "the crash tests use all of it")]
+#[path = "../crash/process.rs"]
+mod process;
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::process::{Process, without_settings};
+
+/// Says that a test was skipped, also where the test's output is captured.
+fn skip(test: &str, why: &str) {
+    assert!(
+        std::env::var_os("ONCED_REQUIRE_CLIENTS").is_none_or(|value| value != "1"),
+        "{test} cannot be skipped with ONCED_REQUIRE_CLIENTS=1: {why}"
+    );
+    // The macros would be captured; this is not.
+    std::io::stderr().write_all(format!("SKIPPED: {test}: {why}\n").as_bytes()).unwrap();
+}
+
+/// The tool that a variable names, or else the one on the PATH, if it runs.
+fn tool(variable: &str, name: &str, probe: &[&str]) -> Result<String, String> {
+    let program = std::env::var(variable).unwrap_or_else(|_| name.to_owned());
+    match Command::new(&program).args(probe).output() {
+        Ok(output) if output.status.success() => Ok(program),
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            Err(format!("{program} does not do: {}", said.lines().last().unwrap_or_default()))
+        }
+        Err(error) => {
+            Err(format!("{program} cannot be run ({error}); {variable} can name another"))
+        }
+    }
+}
+
+struct Grpcurl<'a> {
+    program: &'a str,
+    server: &'a Process,
+}
+
+impl Grpcurl<'_> {
+    fn run(&self, before: &[&str], after: &[&str]) -> Output {
+        let address = self.server.address.to_string();
+        let mut command = without_settings(Command::new(self.program));
+        command.arg("-plaintext").args(before).arg(address).args(after).output().unwrap()
+    }
+
+    fn call(&self, method: &str, request: &Value) -> Output {
+        self.run(&["-d", &request.to_string()], &[method])
+    }
+
+    #[track_caller]
+    fn answer(&self, method: &str, request: &Value) -> Value {
+        let output = self.call(&format!("onced.v1.IdempotencyService/{method}"), request);
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+#[test]
+fn grpcurl_places_an_order_once() {
+    let program = match tool("ONCED_TEST_GRPCURL", "grpcurl", &["-version"]) {
+        Ok(program) => program,
+        Err(why) => return skip("grpcurl_places_an_order_once", &why),
+    };
+    let dir = TempDir::new().unwrap();
+    let server = Process::serve(&dir.path().join("data"), &[]);
+    let grpcurl = Grpcurl { program: &program, server: &server };
+
+    let listed = String::from_utf8(grpcurl.run(&[], &["list"]).stdout).unwrap();
+    for service in ["grpc.health.v1.Health", "onced.v1.IdempotencyService"] {
+        assert!(listed.lines().any(|line| line == service), "{listed}");
+    }
+    let health = grpcurl.call("grpc.health.v1.Health/Check", &json!({}));
+    let health: Value = serde_json::from_slice(&health.stdout).unwrap();
+    assert_eq!(health["status"], "SERVING");
+
+    let order = json!({
+        "key": "order-1",
+        "fingerprint": BASE64.encode("body-1"),
+        "holder": "shop-1",
+    });
+    let granted = grpcurl.answer("Reserve", &order)["granted"].clone();
+    assert_eq!(granted["attempt"], 1);
+
+    let duplicate = grpcurl.answer("Reserve", &order);
+    assert_eq!(duplicate["inProgress"]["holder"], "shop-1");
+
+    let response = json!({
+        "payload": BASE64.encode(b"{\"paid\": true}\0\xff"),
+        "contentType": "application/json",
+        "statusCode": 201,
+        "metadata": { "location": "/orders/1" },
+    });
+    grpcurl.answer(
+        "Complete",
+        &json!({
+            "key": "order-1",
+            "ownerToken": granted["ownerToken"],
+            "result": "RESULT_SUCCEEDED",
+            "response": response,
+        }),
+    );
+    let replay = grpcurl.answer("Reserve", &order)["completed"].clone();
+    assert_eq!(replay["result"], "RESULT_SUCCEEDED");
+    assert_eq!(replay["response"], response);
+    assert_eq!(replay["fencingToken"], granted["fencingToken"]);
+
+    let other_body = json!({ "key": "order-1", "fingerprint": BASE64.encode("body-2") });
+    let refused = grpcurl.call("onced.v1.IdempotencyService/Reserve", &other_body);
+    assert!(!refused.status.success());
+    let told = String::from_utf8(refused.stderr).unwrap();
+    assert!(told.contains("Code: FailedPrecondition"), "{told}");
+    // The details are shown in full because reflection knows their types.
+    for detail in
+        ["google.rpc.ErrorInfo", "\"reason\": \"FINGERPRINT_MISMATCH\"", "\"domain\": \"onced\""]
+    {
+        assert!(told.contains(detail), "{detail} is missing: {told}");
+    }
+}
+
+#[test]
+fn python_places_an_order_once() {
+    let probe = ["-c", "import grpc, grpc_tools.protoc"];
+    let program = match tool("ONCED_TEST_PYTHON", "python3", &probe) {
+        Ok(program) => program,
+        Err(why) => return skip("python_places_an_order_once", &why),
+    };
+    let dir = TempDir::new().unwrap();
+    let server = Process::serve(&dir.path().join("data"), &[]);
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let told = without_settings(Command::new(program))
+        .arg(root.join("tests/clients/story.py"))
+        .arg(server.address.to_string())
+        .arg(root.join("proto"))
+        .arg(dir.path().join("stubs"))
+        .output()
+        .unwrap();
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    assert_eq!(String::from_utf8_lossy(&told.stdout).lines().last(), Some("told"));
+}
