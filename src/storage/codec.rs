@@ -100,6 +100,10 @@ fn encode_completion(completion: &Completion) -> stored::Completed {
 /// The record that `bytes` hold.
 pub fn decode(bytes: &[u8]) -> Result<Stored, Damage> {
     let raw = stored::Record::decode(bytes).map_err(|_| Damage("it is not a record message"))?;
+    // prost skips fields that it does not know, which shows in the length.
+    if raw.encoded_len() != bytes.len() {
+        return Err(Damage("it has a field that this build does not know"));
+    }
     let fencing_token =
         FencingToken::new(raw.fencing_token).ok_or(Damage("its fencing token is not positive"))?;
     let attempt = positive(raw.attempt)?;

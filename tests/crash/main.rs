@@ -182,12 +182,14 @@ fn with_a_small_disk() -> Command {
     shell
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_failed_write_stops_the_service_and_costs_nothing_acknowledged() {
     let dir = TempDir::new().unwrap();
     let server = Process::start(with_a_small_disk(), &data(&dir), &["--drain-grace", "0s"]);
     let mut client = client(&server).await;
-    let mut health = HealthClient::connect(format!("http://{}", server.address)).await.unwrap();
+    let channel = Channel::from_shared(format!("http://{}", server.address)).unwrap();
+    let channel = channel.connect().await.unwrap();
+    let mut health = HealthClient::new(channel);
     let request = HealthCheckRequest::default();
     let mut watch = health.watch(request).await.unwrap().into_inner();
 

@@ -5,6 +5,7 @@
 //! directory of its own; [`Store`] is the engine while it is open. What is promised of an
 //! engine is not here: see `conformance/`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -207,11 +208,20 @@ impl Lab {
     }
 }
 
+/// Copies a directory that is in use as it was at one moment: again and again, until no file
+/// came or went in the meantime. Files that only grow are right at any length.
 fn copy_files(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for file in fs::read_dir(from).unwrap() {
-        let file = file.unwrap();
-        fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    let names = || -> BTreeSet<_> {
+        fs::read_dir(from).unwrap().map(|file| file.unwrap().file_name()).collect()
+    };
+    loop {
+        let before = names();
+        fs::create_dir(to).unwrap();
+        let copied = before.iter().all(|name| fs::copy(from.join(name), to.join(name)).is_ok());
+        if copied && names() == before {
+            return;
+        }
+        fs::remove_dir_all(to).unwrap();
     }
 }
 

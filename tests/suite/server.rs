@@ -91,7 +91,7 @@ impl Drop for TestServer {
     }
 }
 
-/// The API over one engine, until it is stopped.
+/// The API over one engine, until it is stopped or the test ends.
 pub struct ServedEngine {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
@@ -108,7 +108,9 @@ impl ServedEngine {
         let serving = Server::builder().add_service(api).serve_with_incoming_shutdown(
             TcpListenerStream::new(listener),
             async {
-                let _ = stopped.await;
+                if stopped.await.is_err() {
+                    std::future::pending().await
+                }
             },
         );
         Self { address, stop, task: tokio::spawn(serving) }

@@ -249,8 +249,11 @@ impl Tables {
             if due.len() == limit {
                 break;
             }
-            let (at, record_key) = keys::split_expiry_key(key).ok_or(EngineError::Corrupted)?;
-            due.push((at, record_key.to_vec()));
+            match keys::split_expiry_key(key) {
+                Some((at, record_key)) => due.push((at, record_key.to_vec())),
+                // Its record keeps its space; the sweeper goes on.
+                None => error!("an entry of the expiry index is damaged"),
+            }
             entries.next();
         }
         entries.status().map_err(|error| read_error(&error))?;

@@ -4,7 +4,7 @@
 //! A caller that leaves is a failure as well, of which nobody hears: what it asked was
 //! either never asked, or stands.
 
-use std::path::Path;
+use std::sync::Arc;
 
 use onced::domain::{Command, Decision, Outcome, Span};
 use onced::storage::EngineError;
@@ -13,7 +13,7 @@ use onced::storage::{Certainty, Condition};
 
 use super::directory::spoil_record;
 use crate::engines::{
-    ANN, BOB, CLEO, FAULTS, LEASE, Lab, Store, Verdict, complete, complete_with, key_of, leave,
+    ANN, BOB, CLEO, FAULTS, LEASE, Lab, Need, Store, Verdict, complete, complete_with, key_of, leave,
     owner, release, renew, reserve, single_threaded,
 };
 
@@ -134,15 +134,15 @@ pub fn promise_5_a_record_that_cannot_be_read_fails_only_its_own_call(mut lab: L
 }
 
 pub fn promise_5_a_damaged_record_fails_only_its_own_call(lab: Lab) -> Verdict {
-    // Given a record that is damaged on the disk, whose retention is over as well.
-    let directory = lab.directory(crate::engines::Need::Disk)?;
+    // Given a record that is damaged on the disk, and whose retention is over as well.
+    let directory = lab.directory(Need::Disk)?;
     let store = lab.open();
     store.granted("damaged", reserve(ANN));
     store.granted("fine", reserve(ANN));
     drop(store);
-    spoil_record(Path::new(&directory), "damaged");
-    lab.clock.advance(Span::from_secs(48 * 60 * 60));
+    spoil_record(&directory, "damaged");
     let store = lab.open();
+    lab.clock.advance(Span::from_secs(48 * 60 * 60));
 
     // Then every call that needs it says so, and did nothing; no other call is touched.
     for command in [reserve(BOB), complete(ANN), renew(ANN, LEASE), release(ANN)] {
@@ -225,7 +225,7 @@ pub fn promise_5_a_leader_that_leaves_with_its_whole_runtime_does_its_duty_first
 
     // Given a runtime that stands still between the arrival of its call and its turn.
     let doomed = single_threaded();
-    let engine = std::sync::Arc::clone(&store.engine);
+    let engine = Arc::clone(&store.engine);
     let call = doomed.spawn(async move { engine.apply(key_of("left"), reserve(ANN), None).await });
     doomed.block_on(tokio::task::yield_now());
     let mut follower = store.call("order-1", reserve(BOB));
@@ -268,7 +268,7 @@ pub fn promise_5_callers_that_leave_at_any_time_leave_nothing_half_done(lab: Lab
         let calls: Vec<_> = (0..16)
             .map(|caller| {
                 let key = format!("{round}-{caller}");
-                let engine = std::sync::Arc::clone(&store.engine);
+                let engine = Arc::clone(&store.engine);
                 let command = reserve(owner(caller));
                 let call = store
                     .runtime

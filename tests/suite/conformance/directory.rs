@@ -1,0 +1,111 @@
+//! The data directory of the RocksDB engine: what it refuses to open, and why.
+//!
+//! No other test knows that there is RocksDB inside. This one has to, because it leaves
+//! behind the engine's back what a newer build, or a dying disk, might leave.
+
+use std::fs;
+use std::path::Path;
+
+use onced::domain::FencingToken;
+use onced::storage::OpenError;
+use onced::storage::rocks::inspect::Inspection;
+use rocksdb::{DB, Options};
+
+use crate::engines::{ANN, Kind, Lab, Need, reserve};
+
+/// Writes into one of the tables while no engine is open.
+fn write_behind_its_back(directory: &Path, table: &str, key: &[u8], value: &[u8]) {
+    let tables = ["default", "records", "expiry", "meta"];
+    let db = DB::open_cf(&Options::default(), directory, tables).unwrap();
+    db.put_cf(db.cf_handle(table).unwrap(), key, value).unwrap();
+}
+
+/// Damages the record of a key of the default namespace.
+pub fn spoil_record(directory: &Path, key: &str) {
+    let record_key = [b"\x07default", key.as_bytes()].concat();
+    write_behind_its_back(directory, "records", &record_key, b"\xff not a record");
+}
+
+#[test]
+fn a_directory_in_use_is_not_opened_twice() {
+    let lab = Lab::new(Kind::Rocks);
+    let store = lab.open();
+    assert!(matches!(lab.try_open(), Err(OpenError::InUse { .. })));
+
+    // Which does the first no harm,
+    store.granted("order-1", reserve(ANN));
+
+    // and when it is gone, the next may.
+    drop(store);
+    assert!(lab.open().lookup("order-1").is_some());
+}
+
+#[test]
+fn a_directory_of_another_format_is_not_touched() {
+    // Given a store whose format a later build has raised.
+    let lab = Lab::new(Kind::Rocks);
+    let directory = lab.directory(Need::Disk).unwrap();
+    let token = {
+        let store = lab.open();
+        store.granted("order-1", reserve(ANN)).fencing_token
+    };
+    write_behind_its_back(&directory, "meta", b"format", &2_u32.to_be_bytes());
+
+    // Then it is refused, for writing and for reading, with both formats named.
+    let error = lab.try_open().err().unwrap();
+    assert!(matches!(error, OpenError::Format { found: 2, supported: 1, .. }), "{error:?}");
+    let error = Inspection::open(&directory).err().unwrap();
+    assert!(matches!(error, OpenError::Format { found: 2, supported: 1, .. }), "{error:?}");
+
+    // And it is left as it was: back in format 1, everything is there.
+    write_behind_its_back(&directory, "meta", b"format", &1_u32.to_be_bytes());
+    let marks = Inspection::open(&directory).unwrap().marks().unwrap();
+    assert_eq!(marks.runs, 1);
+    assert!(marks.fencing_high_water >= Some(token));
+    assert!(lab.open().lookup("order-1").is_some());
+}
+
+#[test]
+fn a_directory_whose_own_data_is_unreadable_is_damaged() {
+    let lab = Lab::new(Kind::Rocks);
+    let directory = lab.directory(Need::Disk).unwrap();
+    drop(lab.open());
+    for (name, value) in [
+        (&b"fencing_high_water"[..], &b"seven"[..]),
+        (b"fencing_high_water", &(-1_i64).to_be_bytes()),
+        (b"format", b"1"),
+    ] {
+        write_behind_its_back(&directory, "meta", name, value);
+        let error = lab.try_open().err().unwrap();
+        assert!(matches!(error, OpenError::Damaged { .. }), "{error:?}");
+    }
+}
+
+#[test]
+fn a_creation_that_was_cut_short_is_made_good() {
+    // Given a directory in which somebody got as far as the tables, and not to a format.
+    let lab = Lab::new(Kind::Rocks);
+    let directory = lab.directory(Need::Disk).unwrap();
+    let mut options = Options::default();
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    drop(DB::open_cf(&options, &directory, ["default", "records"]).unwrap());
+
+    let granted = lab.open().granted("order-1", reserve(ANN));
+    assert_eq!(granted.fencing_token, FencingToken::FIRST);
+    assert!(lab.open().lookup("order-1").is_some());
+}
+
+#[test]
+fn only_a_lock_that_is_held_means_in_use() {
+    // Given a path that has "lock" in its name, under something that is no directory.
+    let root = tempfile::tempdir().unwrap();
+    let file = root.path().join("blocks");
+    fs::write(&file, b"not a directory").unwrap();
+    let url = onced::storage::StoreUrl::RocksDb(file.join("store"));
+    let lab = Lab::new(Kind::Rocks);
+
+    // Then nobody is told to stop another server.
+    let error = onced::storage::open(&url, lab.clock.clone(), &lab.options).err().unwrap();
+    assert!(matches!(error, OpenError::Unavailable { .. }), "{error}");
+}
