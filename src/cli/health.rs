@@ -56,10 +56,14 @@ impl Health {
         let mut request = Request::new(HealthCheckRequest { service: self.service.clone() });
         request.set_timeout(self.remote.timeout);
         let answer = tokio::time::timeout(self.remote.timeout, client.check(request)).await;
-        let answer = answer.map_err(|_| {
-            let limit = humantime::format_duration(self.remote.timeout);
-            Status::deadline_exceeded(format!("no answer within {limit}"))
-        })?;
-        Ok(answer?.into_inner().status())
+        match answer {
+            Ok(Ok(answer)) => Ok(answer.into_inner().status()),
+            // The channel watches the time as well, and may be first.
+            Ok(Err(status)) if status.code() != Code::Cancelled => Err(status),
+            Ok(Err(_)) | Err(_) => {
+                let limit = humantime::format_duration(self.remote.timeout);
+                Err(Status::deadline_exceeded(format!("no answer within {limit}")))
+            }
+        }
     }
 }

@@ -9,6 +9,8 @@
 
 mod ledger;
 mod process;
+#[path = "../suite/stalled.rs"]
+mod stalled;
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
@@ -30,6 +32,7 @@ use uuid::Uuid;
 
 use crate::ledger::Ledger;
 use crate::process::{Process, onced, without_settings};
+use crate::stalled::StalledStore;
 
 type Client = IdempotencyServiceClient<Channel>;
 
@@ -108,6 +111,18 @@ fn a_second_signal_ends_it_at_once() {
         assert_eq!(status.code(), Some(1), "{log}");
         assert!(log.contains("second signal"), "{log}");
     }
+}
+
+#[tokio::test]
+async fn a_signal_that_comes_while_it_recovers_is_obeyed_in_order() {
+    let store = StalledStore::new();
+    let server = Process::spawn(onced(), store.path(), &["--drain-grace", "0s"]);
+    let recovering = store.is_being_opened().await;
+    server.signal(Signal::TERM);
+    drop(recovering);
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{status}: {log}");
+    assert!(log.contains("stopped"), "{log}");
 }
 
 #[tokio::test]

@@ -52,7 +52,16 @@ impl Process {
     }
 
     /// Like [`Process::serve`], with a command that comes to running the binary.
-    pub fn start(mut command: Command, store: &Path, more: &[&str]) -> Self {
+    pub fn start(command: Command, store: &Path, more: &[&str]) -> Self {
+        let mut process = Self::spawn(command, store, more);
+        let line = process.wait_for_line("address=");
+        let (_, address) = line.split_once("address=").unwrap();
+        process.address = address.split(' ').next().unwrap().parse().unwrap();
+        process
+    }
+
+    /// Starts a server on `store` and does not wait for anything: its address is not known.
+    pub fn spawn(mut command: Command, store: &Path, more: &[&str]) -> Self {
         let url = format!("rocksdb:{}", store.display());
         command.args(["serve", "--listen", "127.0.0.1:0", "--store", &url]).args(more);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
@@ -67,16 +76,8 @@ impl Process {
             written.written.lock().unwrap().ended = true;
             written.changed.notify_all();
         });
-        let mut process = Self {
-            address: SocketAddr::from(([127, 0, 0, 1], 0)),
-            child,
-            log,
-            reader: Some(reader),
-        };
-        let line = process.wait_for_line("address=");
-        let (_, address) = line.split_once("address=").unwrap();
-        process.address = address.split(' ').next().unwrap().parse().unwrap();
-        process
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self { address, child, log, reader: Some(reader) }
     }
 
     /// Waits for a line of the log with `text` in it.

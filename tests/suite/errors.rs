@@ -30,7 +30,8 @@ use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::server::{ServedEngine, StalledStore, TestServer, settings};
+use crate::server::{ServedEngine, TestServer, settings};
+use crate::stalled::StalledStore;
 
 /// The reasons, their codes, and the details that go with them besides the ErrorInfo.
 const TABLE: [(&str, Code, &[&str]); 13] = [
@@ -531,7 +532,7 @@ async fn an_engine_that_is_closed_is_draining() {
 #[tokio::test]
 async fn a_store_that_recovers_is_unavailable() {
     let store = StalledStore::new();
-    let server = TestServer::start(settings(&store.url()));
+    let server = TestServer::start(settings(&format!("rocksdb:{}", store.path().display())));
     let recovering = store.is_being_opened().await;
     let mut client = IdempotencyServiceClient::new(server.channel().await);
     expect_from_every_call(&mut client, "STORE_UNAVAILABLE").await;

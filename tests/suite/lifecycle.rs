@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::io::Read as _;
 use std::net::TcpStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,12 +30,13 @@ use tonic_reflection::pb::{v1, v1alpha};
 use uuid::Uuid;
 
 use crate::http2::{self, Peer};
-use crate::server::{StalledStore, TestServer, settings};
+use crate::server::{TestServer, settings};
+use crate::stalled::StalledStore;
 
 const SERVICE: &str = "onced.v1.IdempotencyService";
 
-fn rocksdb(dir: &TempDir) -> String {
-    format!("rocksdb:{}", dir.path().join("data").display())
+fn rocksdb(path: &Path) -> String {
+    format!("rocksdb:{}", path.display())
 }
 
 fn order(key: &str) -> ReserveRequest {
@@ -84,7 +86,7 @@ async fn wait_for(status: ServingStatus, watch: &mut Streaming<HealthCheckRespon
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn health_tells_recovery_service_and_the_end() {
     let store = StalledStore::new();
-    let mut server = TestServer::start(settings(&store.url()));
+    let mut server = TestServer::start(settings(&rocksdb(store.path())));
     let recovering = store.is_being_opened().await;
     let mut watches = Vec::new();
     for service in ["", SERVICE] {
@@ -119,7 +121,7 @@ async fn health_does_not_know_what_is_not_served() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn health_tells_a_full_disk() {
     let dir = TempDir::new().unwrap();
-    let full = Settings { min_free_disk_bytes: u64::MAX, ..settings(&rocksdb(&dir)) };
+    let full = Settings { min_free_disk_bytes: u64::MAX, ..settings(&rocksdb(dir.path())) };
     let server = TestServer::start(full);
     // The disk was looked at as soon as there is this answer instead of STORE_UNAVAILABLE.
     let mut client = IdempotencyServiceClient::new(server.channel().await);
@@ -200,7 +202,7 @@ async fn of_callers_that_race_for_a_key_exactly_one_is_granted_it() {
     const CALLERS: usize = 64;
     const KEYS: usize = 20;
     let dir = TempDir::new().unwrap();
-    let server = TestServer::start(settings(&rocksdb(&dir)));
+    let server = TestServer::start(settings(&rocksdb(dir.path())));
     let mut clients = Vec::new();
     for _ in 0..4 {
         clients.push(server.client().await);
@@ -259,7 +261,7 @@ async fn settle(client: &mut IdempotencyServiceClient<Channel>, order: ReserveRe
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_caller_that_leaves_harms_nobody_and_leaves_nothing_half_done() {
     let dir = TempDir::new().unwrap();
-    let server = TestServer::start(settings(&rocksdb(&dir)));
+    let server = TestServer::start(settings(&rocksdb(dir.path())));
     let mut client = server.client().await;
 
     let mut leaving = JoinSet::new();
@@ -298,7 +300,7 @@ async fn a_caller_that_leaves_harms_nobody_and_leaves_nothing_half_done() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn hundreds_of_calls_cancelled_in_one_packet_do_not_cost_the_connection() {
     let dir = TempDir::new().unwrap();
-    let server = TestServer::start(settings(&rocksdb(&dir)));
+    let server = TestServer::start(settings(&rocksdb(dir.path())));
     let mut client = server.client().await;
 
     let orders: Vec<_> = (0..500).map(|number| order(&format!("cancelled-{number}"))).collect();
@@ -364,7 +366,7 @@ fn call_in_flight(server: &TestServer) -> Peer {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_drain_answers_what_was_received_and_closes_everything() {
     let dir = TempDir::new().unwrap();
-    let mut server = TestServer::start(settings(&rocksdb(&dir)));
+    let mut server = TestServer::start(settings(&rocksdb(dir.path())));
     let channel = server.client().await;
     let mut watch = watch(server.channel().await, SERVICE).await;
     wait_for(ServingStatus::Serving, &mut watch).await;
@@ -384,7 +386,7 @@ async fn a_drain_answers_what_was_received_and_closes_everything() {
     assert!(TcpStream::connect(address).is_err());
     drop(channel);
 
-    let server = TestServer::start(settings(&rocksdb(&dir)));
+    let server = TestServer::start(settings(&rocksdb(dir.path())));
     let again = server.client().await.reserve(late).await.unwrap().into_inner();
     assert_eq!(granted(again), grant);
 }
@@ -402,7 +404,7 @@ async fn a_call_that_never_comes_to_an_end_does_not_keep_the_server() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_server_that_is_stopped_while_it_recovers_ends_in_order() {
     let store = StalledStore::new();
-    let mut server = TestServer::start(settings(&store.url()));
+    let mut server = TestServer::start(settings(&rocksdb(store.path())));
     let recovering = store.is_being_opened().await;
     server.begin_stop();
     drop(recovering);

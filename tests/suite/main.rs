@@ -8,4 +8,5 @@ mod http2;
 mod lifecycle;
 mod readme;
 mod server;
+mod stalled;
 mod story;

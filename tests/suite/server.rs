@@ -3,22 +3,16 @@
 //! [`TestServer`] is all of `onced serve`. [`ServedEngine`] is the API alone over an engine
 //! that the test made, for what settings cannot bring about.
 
-use std::fs::{self, File};
-use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use onced::api::{IdempotencyApi, Limits};
-use onced::clock::SystemClock;
 use onced::config::Settings;
 use onced::pb::v1::idempotency_service_client::IdempotencyServiceClient;
 use onced::pb::v1::idempotency_service_server::IdempotencyServiceServer;
-use onced::storage::rocks::RocksEngine;
-use onced::storage::{Engine, StoreOptions};
-use rustix::fs::{CWD, FileType, Mode, mknodat};
-use tempfile::TempDir;
+use onced::storage::Engine;
 use tokio::sync::oneshot;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Channel, Endpoint, Server};
@@ -125,59 +119,6 @@ impl ServedEngine {
     pub async fn stop(self) {
         let _ = self.stop.send(());
         self.task.await.unwrap().unwrap();
-    }
-}
-
-/// An empty store that can be opened so far and no further: its `CURRENT` file, which RocksDB
-/// reads first, is a pipe. So a test can look at a server that recovers, for as long as it likes.
-pub struct StalledStore {
-    dir: TempDir,
-    current: Vec<u8>,
-}
-
-impl StalledStore {
-    /// A store that waits to be opened.
-    pub fn new() -> Self {
-        let dir = TempDir::new().unwrap();
-        let path = dir.path().join("CURRENT");
-        let clock = Arc::new(SystemClock::new());
-        drop(RocksEngine::open(dir.path(), clock, &StoreOptions::default()).unwrap());
-        let current = fs::read(&path).unwrap();
-        fs::remove_file(&path).unwrap();
-        mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-        Self { dir, current }
-    }
-
-    /// What the setting `store` has to be.
-    pub fn url(&self) -> String {
-        format!("rocksdb:{}", self.dir.path().display())
-    }
-
-    /// Waits until the store is being opened. It is open some time after the answer is dropped.
-    pub async fn is_being_opened(&self) -> Recovering<'_> {
-        let path = self.dir.path().join("CURRENT");
-        let (opened, is_open) = oneshot::channel();
-        // A pipe can be opened for writing once somebody reads. Not on the runtime: where nobody
-        // ever does, the test is to fail and not to wait.
-        std::thread::spawn(move || opened.send(File::options().write(true).open(path).unwrap()));
-        let pipe = tokio::time::timeout(Duration::from_secs(20), is_open).await.unwrap().unwrap();
-        Recovering { store: self, pipe }
-    }
-}
-
-/// A recovery that goes on when this is dropped.
-pub struct Recovering<'a> {
-    store: &'a StalledStore,
-    pipe: File,
-}
-
-impl Drop for Recovering<'_> {
-    fn drop(&mut self) {
-        let (path, real) =
-            (self.store.dir.path().join("CURRENT"), self.store.dir.path().join("CURRENT.real"));
-        fs::write(&real, &self.store.current).unwrap();
-        fs::rename(real, path).unwrap();
-        self.pipe.write_all(&self.store.current).unwrap();
     }
 }
 
