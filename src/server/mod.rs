@@ -25,6 +25,7 @@ mod runtimes;
 
 use std::future::Future;
 use std::net::TcpListener;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -102,13 +103,20 @@ async fn run(
     let acceptor = Acceptor::new(listener, settings.max_connections)?;
     let accepting = tokio::spawn(acceptor.run(runtimes.clone(), stage));
 
-    let store = open(settings).await?;
+    let mut shutdown = pin!(shutdown);
+    let mut opening = pin!(open(settings));
+    let (store, told_to_stop) = tokio::select! {
+        store = &mut opening => (store?, false),
+        // Recovery cannot be cut short in order, so it is awaited; then there is no more to do.
+        () = &mut shutdown => (opening.await?, true),
+    };
     engine.opened(Arc::clone(&store));
     let sweeper = Sweeper::start(Arc::clone(&store))?;
-    health.follow(store.condition());
-    announce(address, settings);
-
-    shutdown.await;
+    if !told_to_stop {
+        health.follow(store.condition());
+        announce(address, settings);
+        shutdown.await;
+    }
     info!(grace = ?settings.drain_grace, limit = ?settings.drain_limit, "draining");
     health.stop().await;
     tokio::time::sleep(settings.drain_grace).await;

@@ -104,7 +104,7 @@ impl Ledger {
             };
             callers.spawn(caller.work(entries));
         }
-        let answers = 200 + self.dice.below(2_000);
+        let answers = 200 + self.dice.below(6_000);
         tokio::select! {
             permits = self.told.answers.acquire_many(u32::try_from(answers).unwrap()) => {
                 permits.unwrap().forget();

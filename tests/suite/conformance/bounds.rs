@@ -41,8 +41,7 @@ pub fn promise_7_past_a_bound_of_bytes_it_refuses(mut lab: Lab) -> Verdict {
     for key in ["first", "second", "third"] {
         store.granted(key, reserve(ANN));
     }
-    let large =
-        || complete_with(ANN, |complete| complete.response.payload = vec![b'x'; 40 << 10]);
+    let large = || complete_with(ANN, |complete| complete.response.payload = vec![b'x'; 40 << 10]);
     let mut first = store.call("first", large());
     assert!(first.nudge().is_pending());
 

@@ -13,8 +13,8 @@ use onced::storage::{Certainty, Condition};
 
 use super::directory::spoil_record;
 use crate::engines::{
-    ANN, BOB, CLEO, FAULTS, LEASE, Lab, Need, Store, Verdict, complete, complete_with, key_of, leave,
-    owner, release, renew, reserve, single_threaded,
+    ANN, BOB, CLEO, FAULTS, LEASE, Lab, Need, Store, Verdict, complete, complete_with, key_of,
+    leave, owner, release, renew, reserve, single_threaded,
 };
 
 pub fn promise_5_every_error_says_whether_it_may_have_happened(_: Lab) -> Verdict {

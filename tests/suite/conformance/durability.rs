@@ -14,8 +14,8 @@ use onced::storage::fault::{Fault, Operation};
 use onced::storage::{Decided, EngineError};
 
 use crate::engines::{
-    ANN, BOB, Lab, RaisedAtTheEnd, Verdict, complete, complete_with, hold_for, key_of, leave, on_threads, owner,
-    release, reserve, reserve_with,
+    ANN, BOB, Lab, RaisedAtTheEnd, Verdict, complete, complete_with, hold_for, key_of, leave,
+    on_threads, owner, release, reserve, reserve_with,
 };
 
 pub fn promise_2_no_answer_leaves_before_its_state_is_durable(mut lab: Lab) -> Verdict {

@@ -293,13 +293,13 @@ fn passing_with_restarts() -> impl Strategy<Value = Step> {
 }
 
 pub fn promise_4_purging_changes_no_answer(lab: Lab) -> Verdict {
-    walk_in_pairs(lab.kind(), 24, steps(passing()));
+    walk_in_pairs(lab.kind(), 16, steps(passing()));
     Ok(())
 }
 
 pub fn promise_4_purging_changes_no_answer_across_restarts_either(lab: Lab) -> Verdict {
     lab.directory(Need::Restart)?;
-    walk_in_pairs(lab.kind(), 12, steps(passing_with_restarts()));
+    walk_in_pairs(lab.kind(), 8, steps(passing_with_restarts()));
     Ok(())
 }
 

@@ -130,9 +130,7 @@ pub fn promise_3_no_two_attempts_share_a_token(lab: Lab) -> Verdict {
     Ok(())
 }
 
-pub fn promise_3_a_token_whose_grant_is_in_question_is_not_given_to_another(
-    lab: Lab,
-) -> Verdict {
+pub fn promise_3_a_token_whose_grant_is_in_question_is_not_given_to_another(lab: Lab) -> Verdict {
     let kind = lab.kind();
     for (operation, fault) in FAULTS {
         // Given a grant that nobody heard of, because its commit failed.

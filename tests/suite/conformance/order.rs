@@ -12,8 +12,8 @@ use onced::domain::{Command, Decision, Granted, Moment};
 use tokio::runtime;
 
 use crate::engines::{
-    ANN, Answer, BOB, LEASE, Lab, RaisedAtTheEnd, Verdict, complete, granted, key_of, on_threads, owner, release,
-    renew, reserve, reserve_with,
+    ANN, Answer, BOB, LEASE, Lab, RaisedAtTheEnd, Verdict, complete, granted, key_of, on_threads,
+    owner, release, renew, reserve, reserve_with,
 };
 
 const CALLERS: usize = 64;
