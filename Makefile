@@ -25,10 +25,11 @@ lint: setup ## Check the formatting, clippy's lints and the protos (needs buf)
 # RocksDB compiles to the same archive for both profiles (see Cargo.toml), so the release
 # links the one that `make run` and `make test` use. Cargo itself says where it lies.
 release: setup ## Build the optimised binary, target/release/onced
-	@archive=$$(.ci/with-progress cargo build --package librocksdb-sys \
+	@out=$$(.ci/with-progress cargo build --package librocksdb-sys \
 	    --message-format json-render-diagnostics | \
 	    sed -n '/"build-script-executed"/s/.*librocksdb-sys.*"out_dir":"\([^"]*\)".*/\1/p'); \
-	ROCKSDB_LIB_DIR="$$archive" ROCKSDB_STATIC=1 cargo build --release
+	if [[ -e $$out/librocksdb.a ]]; then export ROCKSDB_LIB_DIR=$$out ROCKSDB_STATIC=1; fi; \
+	.ci/with-progress cargo build --release
 
 setup: ## Install what the build needs, and write .cargo/machine.toml
 	@.ci/setup

@@ -27,10 +27,11 @@ use crate::storage::{EngineError, OpenError};
 /// Meant for a directory that no server has open: the one of a stopped server, or a copy.
 /// Nothing is changed. Owner tokens, stored responses and checkpoints are never shown.
 ///
-/// There is no clock but the stored one: every state is that of clock_high_water, the last
-/// moment that the server is known to have answered at. A lease that runs on it may be long
-/// over; and when a server starts again, owners get its restart_grace to renew. "vacant"
-/// are records whose retention is over and which only wait to be purged.
+/// There is no clock but the stored one: every state is that at clock_high_water, which no
+/// answer of the server is later than; after a crash it is up to a second ahead. A lease
+/// that is held at it may be long over, and when a server starts again, owners get its
+/// restart_grace to renew. "vacant" are records whose retention is over and which only wait
+/// to be purged.
 ///
 /// The exit code is 1 if damage was found, and 3 if the directory cannot be opened or read.
 #[derive(Debug, Args)]

@@ -30,7 +30,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tonic::service::Routes;
 use tracing::{info, warn};
@@ -66,9 +66,16 @@ pub fn serve(settings: &Settings) -> anyhow::Result<()> {
         )
     })?;
     serve_on(listener, settings, async {
-        first_signal().await;
-        tokio::spawn(async {
-            first_signal().await;
+        let mut signals = match Signals::listen() {
+            Ok(signals) => signals,
+            Err(error) => {
+                warn!(%error, "cannot listen for signals; stop this process with SIGKILL");
+                return std::future::pending().await;
+            }
+        };
+        signals.next().await;
+        tokio::spawn(async move {
+            signals.next().await;
             warn!("second signal: ending at once");
             std::process::exit(1);
         });
@@ -187,18 +194,26 @@ async fn ended(runtimes: &Runtimes, limit: Duration) -> bool {
     tokio::task::spawn_blocking(move || runtimes.join(limit)).await.unwrap_or(false)
 }
 
-async fn first_signal() {
-    let (mut terminate, mut interrupt) =
-        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
-            (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
-            (Err(error), _) | (_, Err(error)) => {
-                warn!(%error, "cannot listen for signals; stop this process with SIGKILL");
-                return std::future::pending().await;
-            }
-        };
-    tokio::select! {
-        _ = terminate.recv() => info!("SIGTERM"),
-        _ = interrupt.recv() => info!("SIGINT"),
+/// The signals that end a server. One pair of streams for both of them: a second signal that
+/// comes on the heels of the first is kept, and not lost between two registrations.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => info!("SIGTERM"),
+            _ = self.interrupt.recv() => info!("SIGINT"),
+        }
     }
 }
 
