@@ -278,6 +278,15 @@ fn bytes_that_are_no_text_and_bytes_that_are_hostile() {
 }
 
 #[test]
+fn names_in_metadata_are_shown_as_they_are_and_do_no_harm() {
+    let metadata = json!({ "a": "1", "a_text": "2", "x_id": "", "\u{1b}[2J\n": "4" });
+    assert_eq!(
+        text::table(&json!({ "metadata": metadata })),
+        "metadata\n  a          1\n  a_text     2\n  x_id\n  \\u{1b}[2J  4\n"
+    );
+}
+
+#[test]
 fn long_values_are_cut_and_lines_are_aligned() {
     let table = text::table(&json!({ "holder": "x".repeat(5_000), "text": "one\ntwo\n" }));
     assert!(table.len() < 2_200);

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 /// Values longer than this are cut; `--json` has all of them.
 const SHOWN_CHARS: usize = 2_000;
+/// The one field whose own fields are named by callers.
+const METADATA: &str = "metadata";
 
 /// The lines of `answer`, which is an object.
 pub(super) fn table(answer: &Value) -> String {
@@ -15,7 +17,7 @@ pub(super) fn table(answer: &Value) -> String {
     if let Value::Object(fields) = answer {
         collect(fields, 0, &mut rows);
     }
-    let width = rows.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
+    let width = rows.iter().map(|(label, _)| label.chars().count()).max().unwrap_or(0);
     let mut table = String::new();
     for (label, value) in rows {
         let mut lines = value.split('\n');
@@ -52,9 +54,12 @@ fn collect(fields: &Map<String, Value>, depth: usize, rows: &mut Vec<(String, St
                 rows.push((label, if *yes { "yes" } else { "no" }.to_owned()));
             }
             (Value::Number(number), None) => rows.push((label, number.to_string())),
+            (Value::Object(fields), None) if fields.is_empty() => {}
             (Value::Object(fields), None) => {
-                if !fields.is_empty() {
-                    rows.push((label, String::new()));
+                rows.push((label, String::new()));
+                if name == METADATA {
+                    collect_strangers(fields, depth + 1, rows);
+                } else {
                     collect(fields, depth + 1, rows);
                 }
             }
@@ -67,6 +72,16 @@ fn collect(fields: &Map<String, Value>, depth: usize, rows: &mut Vec<(String, St
                 }
             }
         }
+    }
+}
+
+/// Fields whose names are as foreign as their values: none of them stands for another, and
+/// none is a word of this program.
+fn collect_strangers(fields: &Map<String, Value>, depth: usize, rows: &mut Vec<(String, String)>) {
+    for (name, value) in fields {
+        let name = shown(name).replace(['\n', '\t'], " ");
+        let label = format!("{:indent$}{name}", "", indent = 2 * depth);
+        rows.push((label, shown(value.as_str().unwrap_or_default())));
     }
 }
 

@@ -105,7 +105,7 @@ async fn nothing_acknowledged_is_lost_by_a_signal_under_load() {
 fn a_second_signal_ends_it_at_once() {
     let dir = TempDir::new().unwrap();
     for (first, second) in [(Signal::TERM, Signal::TERM), (Signal::INT, Signal::TERM)] {
-        let server = Process::serve(&data(&dir), &["--drain-grace", "5m"]);
+        let server = Process::serve(&data(&dir), &["--drain-grace", "60s"]);
         server.signal(first);
         server.wait_for_line("draining");
         server.signal(second);

@@ -47,7 +47,7 @@ impl StalledStore {
         // A pipe can be opened for writing once somebody reads. Not on the runtime: where nobody
         // ever does, the test is to fail and not to wait.
         std::thread::spawn(move || opened.send(File::options().write(true).open(path).unwrap()));
-        let pipe = tokio::time::timeout(Duration::from_secs(20), is_open).await.unwrap().unwrap();
+        let pipe = tokio::time::timeout(Duration::from_secs(60), is_open).await.unwrap().unwrap();
         Recovering { store: self, pipe }
     }
 }

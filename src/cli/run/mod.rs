@@ -236,7 +236,7 @@ impl Run {
             retention: self.retention.map(wire),
         };
         // The work is done: losing the result now would be the one way to do it twice.
-        let limit = self.remote.timeout.max(self.lease.min(COMPLETE_LIMIT));
+        let limit = self.remote.timeout.max(COMPLETE_LIMIT);
         let answer = remote
             .call_within(limit, request, async |mut client: Client, request| {
                 client.complete(request).await
