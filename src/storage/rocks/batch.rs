@@ -70,7 +70,7 @@ pub struct GraceWindow {
     /// The run that began with this restart. It concerns records that earlier runs stored:
     /// a lease that was given in this run is as long as its owner was told.
     pub run: i64,
-    /// The latest moment that the run before may have shown. A lease that ended before it may
+    /// The latest moment that the run before may have shown. A lease that ended by then may
     /// have been reported as lapsed, and stays so.
     pub from: Moment,
     /// When the grace is over.
@@ -84,7 +84,8 @@ impl GraceWindow {
     fn extend(self, stored_in_run: i64, record: &mut Record) {
         if let State::Reserved { lease_until, .. } = &mut record.state
             && stored_in_run < self.run
-            && (self.from..self.until).contains(lease_until)
+            && self.from < *lease_until
+            && *lease_until < self.until
         {
             *lease_until = self.until;
         }

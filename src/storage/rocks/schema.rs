@@ -309,7 +309,12 @@ fn open_error(path: &Path, error: &rocksdb::Error) -> OpenError {
     let (path, cause) = (path.to_owned(), error.to_string());
     match error.kind() {
         // RocksDB reports a held lock as an I/O error and tells it only in words.
-        ErrorKind::IOError if cause.contains("lock") => OpenError::InUse { path },
+        ErrorKind::IOError
+            if cause.contains("lock hold by current process")
+                || cause.contains("While lock file") =>
+        {
+            OpenError::InUse { path }
+        }
         ErrorKind::Corruption => OpenError::Damaged { path, cause },
         _ => OpenError::Unavailable { path, cause },
     }

@@ -83,13 +83,13 @@ impl SyncQueue {
     /// Holds answers until their position is synced; returns them where it is already.
     pub fn hold(&self, held: Held) -> Option<Held> {
         let mut state = self.state.lock().unwrap();
+        if !state.poisoned && held.position <= state.synced {
+            return Some(held);
+        }
         if state.poisoned || state.ended {
             drop(state);
             fail(held.replies);
             return None;
-        }
-        if held.position <= state.synced {
-            return Some(held);
         }
         state.held.push_back(held);
         drop(state);
@@ -100,7 +100,7 @@ impl SyncQueue {
     /// Why nothing may be written any more, if so.
     pub fn refusal(&self) -> Option<EngineError> {
         let state = self.state.lock().unwrap();
-        match (state.poisoned, state.ended) {
+        match (state.poisoned, state.closing) {
             (true, _) => Some(EngineError::Unavailable),
             (false, true) => Some(EngineError::Closing),
             (false, false) => None,

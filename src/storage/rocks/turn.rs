@@ -159,10 +159,10 @@ impl Core {
         deadline: Option<Instant>,
         permit: Permit,
     ) -> Result<Decided<Answer>, EngineError> {
-        let (reply_to, answer) = oneshot::channel();
+        let (reply_to, mut answer) = oneshot::channel();
         let lane = self.lanes.mine();
         if lane.push(Pending { record_key, question, deadline, reply_to, permit })? {
-            let mut turn = Turn { core: self, lane, stage: Stage::Collecting };
+            let mut turn = Turn { core: self, lane, answer: &mut answer, stage: Stage::Collecting };
             // The others of this tick queue up behind.
             tokio::task::yield_now().await;
             turn.lead().await;
@@ -176,6 +176,8 @@ impl Core {
 struct Turn<'a> {
     core: &'a Core,
     lane: &'a Lane,
+    /// The leader's own answer.
+    answer: &'a mut oneshot::Receiver<Result<Decided<Answer>, EngineError>>,
     stage: Stage,
 }
 
@@ -215,6 +217,8 @@ impl Turn<'_> {
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
         if let Stage::Collecting = self.stage {
+            // The leader leaves before its turn: its own command is withdrawn, like any other's.
+            self.answer.close();
             self.stage = self.decide();
         }
         if let Stage::Syncing(synced) = &mut self.stage {

@@ -29,9 +29,10 @@ const FENCING_BLOCK: i64 = 10_000;
 /// A batch holds at most so many commands; what waits beyond forms the next.
 const MAX_BATCH: usize = 1_024;
 
-/// How many restarts within one grace are remembered. In a longer loop of crashes, leases
-/// from before it end with the grace that they were given first.
-const MAX_GRACE_WINDOWS: usize = 64;
+/// How many restarts are remembered. A window is kept when it is over: the leases that it
+/// moved are still on record, for as long as their retention, and what was said of them must
+/// not change. After more restarts than this, they end again when they first ended.
+const MAX_GRACE_WINDOWS: usize = 1_024;
 
 /// How often the disk is looked at.
 const DISK_CHECK: Span = Span::from_secs(1);
@@ -68,14 +69,18 @@ impl Writer {
             path: path.to_owned(),
             cause: "its high-water marks are unreadable".to_owned(),
         })?;
-        let mut clock = EngineClock::starting_at(clock, found.clock_high_water.unwrap_or_default());
+        let high_water = found.clock_high_water.unwrap_or_default();
+        let mut clock = EngineClock::starting_at(clock, high_water);
         let up_at = clock.read();
+        // While the clock stands still, the mark that it waits for will do: a higher one each
+        // time would let a loop of crashes push the clock ever further.
+        let stored_clock = if up_at > high_water { up_at.plus(CLOCK_AHEAD) } else { high_water };
         let run = found.run.unwrap_or(0).saturating_add(1);
         let next_fencing_token =
             found.fencing_high_water.map_or(FencingToken::FIRST, FencingToken::next);
         let stored = Meta {
             fencing_high_water: found.fencing_high_water,
-            clock_high_water: Some(up_at.plus(CLOCK_AHEAD)),
+            clock_high_water: Some(stored_clock),
             run: Some(run),
             grace: Some(grace_windows(&found, run, up_at, options.restart_grace)),
         };
@@ -90,7 +95,7 @@ impl Writer {
             path: path.to_owned(),
             clock,
             next_fencing_token,
-            stored_clock: up_at.plus(CLOCK_AHEAD),
+            stored_clock,
             stored_fencing: found.fencing_high_water,
             run,
             grace: stored.grace.unwrap_or_default(),
@@ -147,7 +152,9 @@ impl Core {
         let mut position = 0;
         let mut pending = pending.into_iter().peekable();
         while pending.peek().is_some() {
-            position = self.decide_batch(pending.by_ref().take(MAX_BATCH), &mut replies);
+            // A batch that is refused rests on nothing, but those before it do.
+            position =
+                position.max(self.decide_batch(pending.by_ref().take(MAX_BATCH), &mut replies));
         }
         (replies, position)
     }
@@ -254,7 +261,11 @@ impl Core {
                 durable.replies.into_iter().for_each(Reply::send);
             }
         }
+        // Under the writer's mutex no batch is half-way: it is in the log already, and will be
+        // synced, or it is refused.
+        let writer = self.writer.lock();
         self.sync.close();
+        drop(writer);
     }
 
     /// Stores the clock as it is: an orderly end leaves nothing ahead of it, so that leases
@@ -298,13 +309,8 @@ impl Core {
 /// The windows of earlier runs that can still matter, and the one of this run.
 fn grace_windows(found: &Meta, run: i64, up_at: Moment, grace: Span) -> Arc<[GraceWindow]> {
     let Some(down_since) = found.clock_high_water else { return Arc::default() };
-    let mut windows: Vec<GraceWindow> = found
-        .grace
-        .iter()
-        .flat_map(|windows| windows.iter().copied())
-        // A window that was over when the outage began prolongs nothing any more.
-        .filter(|window| window.until >= down_since)
-        .collect();
+    let mut windows: Vec<GraceWindow> =
+        found.grace.iter().flat_map(|windows| windows.iter().copied()).collect();
     if windows.len() == MAX_GRACE_WINDOWS {
         windows.remove(0);
     }

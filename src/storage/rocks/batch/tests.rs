@@ -391,15 +391,18 @@ const WINDOW: GraceWindow =
 
 #[test]
 fn a_lease_that_ended_during_the_outage_ends_with_the_grace() {
-    for lease_until in [NOW, NOW.plus(SECOND), UP_AT, UP_AT.plus(SECOND)] {
+    let a_moment = Span::from_millis(1);
+    for lease_until in [NOW.plus(a_moment), NOW.plus(SECOND), UP_AT, UP_AT.plus(SECOND)] {
         assert_eq!(prolonged(1, lease_until, &[WINDOW]), WINDOW.until, "{lease_until:?}");
     }
 }
 
 #[test]
 fn a_lease_that_lapsed_before_the_outage_stays_lapsed() {
-    let lease_until = Moment::from_millis(NOW.as_millis() - 1);
-    assert_eq!(prolonged(1, lease_until, &[WINDOW]), lease_until);
+    // At the last moment that was shown, it had lapsed: a lease ends when it no longer runs.
+    for lease_until in [Moment::from_millis(NOW.as_millis() - 1), NOW] {
+        assert_eq!(prolonged(1, lease_until, &[WINDOW]), lease_until);
+    }
 }
 
 #[test]
@@ -654,7 +657,7 @@ impl Plain {
         let until = self.now.plus(GRACE);
         for record in self.records.values_mut() {
             if let State::Reserved { lease_until, .. } = &mut record.state
-                && *lease_until >= down_since
+                && *lease_until > down_since
                 && *lease_until < until
             {
                 *lease_until = until;
