@@ -28,7 +28,9 @@ release: setup ## Build the optimised binary, target/release/onced
 	@out=$$(.ci/with-progress cargo build --package librocksdb-sys \
 	    --message-format json-render-diagnostics | \
 	    sed -n '/"build-script-executed"/s/.*librocksdb-sys.*"out_dir":"\([^"]*\)".*/\1/p'); \
-	if [[ -z $${ROCKSDB_LIB_DIR:-} && -e $$out/librocksdb.a ]]; then export ROCKSDB_LIB_DIR=$$out ROCKSDB_STATIC=1; fi; \
+	if [[ -z $${ROCKSDB_LIB_DIR:-} && -e $$out/librocksdb.a ]]; then \
+	    export ROCKSDB_LIB_DIR=$$out ROCKSDB_STATIC=1; \
+	fi; \
 	.ci/with-progress cargo build --release
 
 setup: ## Install what the build needs, and write .cargo/machine.toml

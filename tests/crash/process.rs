@@ -4,10 +4,13 @@ use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Condvar, Mutex};
-use std::thread::JoinHandle;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+
+/// When a test gives up and fails; every limit of a server is shorter.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The binary, untouched by the settings of whoever runs the tests.
 pub fn onced() -> Command {
@@ -30,7 +33,6 @@ pub struct Process {
     pub address: SocketAddr,
     child: Child,
     log: Arc<Log>,
-    reader: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
@@ -68,7 +70,7 @@ impl Process {
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Log::default());
         let (lines, written) = (BufReader::new(child.stderr.take().unwrap()).lines(), log.clone());
-        let reader = std::thread::spawn(move || {
+        std::thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 written.written.lock().unwrap().lines.push(line);
                 written.changed.notify_all();
@@ -77,19 +79,15 @@ impl Process {
             written.changed.notify_all();
         });
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self { address, child, log, reader: Some(reader) }
+        Self { address, child, log }
     }
 
     /// Waits for a line of the log with `text` in it.
     pub fn wait_for_line(&self, text: &str) -> String {
-        let mut written = self.log.written.lock().unwrap();
-        loop {
-            if let Some(line) = written.lines.iter().find(|line| line.contains(text)) {
-                return line.clone();
-            }
-            assert!(!written.ended, "the server ended: {}", written.lines.join("\n"));
-            written = self.log.changed.wait(written).unwrap();
-        }
+        let line = |written: &Written| written.lines.iter().find(|it| it.contains(text)).cloned();
+        let written = self.wait_until(|written| written.ended || line(written).is_some());
+        let log = || panic!("{text:?} is not in the log: {}", written.lines.join("\n"));
+        line(&written).unwrap_or_else(log)
     }
 
     /// Sends a signal.
@@ -99,10 +97,22 @@ impl Process {
 
     /// Waits for the end, and returns how it ended and what it logged.
     pub fn wait(mut self) -> (ExitStatus, String) {
-        let status = self.child.wait().unwrap();
-        self.reader.take().unwrap().join().unwrap();
-        let log = self.log.written.lock().unwrap().lines.join("\n");
-        (status, log)
+        let log = {
+            let written = self.wait_until(|written| written.ended);
+            assert!(written.ended, "the server does not end: {}", written.lines.join("\n"));
+            written.lines.join("\n")
+        };
+        (self.child.wait().unwrap(), log)
+    }
+
+    /// Waits until the log is as wanted, or until something is wrong.
+    fn wait_until(&self, wanted: impl Fn(&Written) -> bool) -> MutexGuard<'_, Written> {
+        let written = self.log.written.lock().unwrap();
+        self.log
+            .changed
+            .wait_timeout_while(written, PATIENCE, |written| !wanted(written))
+            .unwrap()
+            .0
     }
 }
 
