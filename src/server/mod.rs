@@ -65,21 +65,22 @@ pub fn serve(settings: &Settings) -> anyhow::Result<()> {
             settings.listen
         )
     })?;
-    serve_on(listener, settings, async {
-        let mut signals = match Signals::listen() {
-            Ok(signals) => signals,
-            Err(error) => {
-                warn!(%error, "cannot listen for signals; stop this process with SIGKILL");
-                return std::future::pending().await;
-            }
-        };
+    let runtime = runtime()?;
+    // Before any other runtime runs: each of them hands signals on, also those that nobody
+    // listens for yet.
+    let mut signals = {
+        let _entered = runtime.enter();
+        Signals::listen().context("cannot listen for signals")?
+    };
+    let shutdown = async {
         signals.next().await;
         tokio::spawn(async move {
             signals.next().await;
             warn!("second signal: ending at once");
             std::process::exit(1);
         });
-    })
+    };
+    runtime.block_on(run(listener, settings, shutdown))
 }
 
 /// Serves on `listener` until `shutdown` resolves. Blocks.
@@ -92,8 +93,12 @@ pub fn serve_on(
     settings: &Settings,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run(listener, settings, shutdown))
+    runtime()?.block_on(run(listener, settings, shutdown))
+}
+
+/// The runtime of the acceptor; calls are served by others.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
 }
 
 async fn run(
