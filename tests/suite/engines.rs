@@ -5,7 +5,7 @@
 //! directory of its own; [`Store`] is the engine while it is open. What is promised of an
 //! engine is not here: see `conformance/`.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fs;
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -209,16 +209,22 @@ impl Lab {
 }
 
 /// Copies a directory that is in use as it was at one moment: again and again, until no file
-/// came or went in the meantime. Files that only grow are right at any length.
+/// came, went or grew in the meantime. Logs may grow: they are right at any length.
 fn copy_files(from: &Path, to: &Path) {
-    let names = || -> BTreeSet<_> {
-        fs::read_dir(from).unwrap().map(|file| file.unwrap().file_name()).collect()
+    let files = || -> BTreeMap<_, _> {
+        let file = |file: std::io::Result<fs::DirEntry>| {
+            let name = file.unwrap().file_name().into_string().unwrap();
+            let is_log = name.ends_with(".log") || name.starts_with("LOG");
+            let length = fs::metadata(from.join(&name)).map_or(0, |file| file.len());
+            (name, if is_log { 0 } else { length })
+        };
+        fs::read_dir(from).unwrap().map(file).collect()
     };
     loop {
-        let before = names();
+        let before = files();
         fs::create_dir(to).unwrap();
-        let copied = before.iter().all(|name| fs::copy(from.join(name), to.join(name)).is_ok());
-        if copied && names() == before {
+        let copied = before.keys().all(|name| fs::copy(from.join(name), to.join(name)).is_ok());
+        if copied && files() == before {
             return;
         }
         fs::remove_dir_all(to).unwrap();
