@@ -13,8 +13,10 @@ mod fencing;
 
 mod expiry;
 mod outages;
+mod purging;
 
 mod certainty;
+mod leaving;
 
 mod poison;
 
@@ -66,6 +68,7 @@ const EXCEPTIONS: &[Exception] = &[
             "promise_2_no_answer_leaves_before_its_state_is_durable",
             "promise_2_nor_does_one_that_rests_on_an_earlier_turn",
             "promise_2_nor_does_one_that_races_with_the_sync",
+            "promise_2_nor_does_one_that_is_written_while_a_sync_runs",
             "promise_3_a_token_whose_grant_is_in_question_is_not_given_to_another",
             "promise_5_a_failure_says_whether_it_happened",
             "promise_5_a_record_that_cannot_be_read_fails_only_its_own_call",
@@ -130,6 +133,7 @@ conformance! {
         promise_2_no_answer_leaves_before_its_state_is_durable,
         promise_2_nor_does_one_that_rests_on_an_earlier_turn,
         promise_2_nor_does_one_that_races_with_the_sync,
+        promise_2_nor_does_one_that_is_written_while_a_sync_runs,
         promise_2_what_was_answered_is_there_after_a_restart,
         promise_2_what_was_answered_is_there_after_an_abrupt_end,
     }
@@ -144,11 +148,6 @@ conformance! {
     expiry {
         promise_4_expiry_is_judged_when_read,
         promise_4_retention_is_over_on_its_millisecond,
-        promise_4_purging_changes_no_answer,
-        promise_4_purging_changes_no_answer_across_restarts_either,
-        promise_4_a_purge_spares_what_is_still_retained,
-        promise_4_a_purge_frees_what_is_over_step_by_step,
-        promise_4_the_sweeper_frees_what_is_over,
         promise_4_moments_do_not_run_backwards_with_the_time_of_day,
     }
     outages {
@@ -165,12 +164,21 @@ conformance! {
         promise_4_a_later_restart_takes_no_retention_back,
         promise_4_without_restart_grace_an_outage_counts_in_full,
     }
+    purging {
+        promise_4_purging_changes_no_answer,
+        promise_4_purging_changes_no_answer_across_restarts_either,
+        promise_4_a_purge_spares_what_is_still_retained,
+        promise_4_a_purge_frees_what_is_over_step_by_step,
+        promise_4_the_sweeper_frees_what_is_over,
+    }
     certainty {
         promise_5_every_error_says_whether_it_may_have_happened,
         promise_5_a_failure_says_whether_it_happened,
         promise_5_the_same_command_sent_again_is_answered_the_same,
         promise_5_a_record_that_cannot_be_read_fails_only_its_own_call,
         promise_5_a_damaged_record_fails_only_its_own_call,
+    }
+    leaving {
         promise_5_a_caller_that_leaves_before_its_turn_has_asked_nothing,
         promise_5_a_leader_that_leaves_before_its_turn_has_asked_nothing,
         promise_5_a_leader_that_leaves_does_its_duty_first,

@@ -86,6 +86,36 @@ pub fn promise_2_nor_does_one_that_races_with_the_sync(mut lab: Lab) -> Verdict 
     Ok(())
 }
 
+pub fn promise_2_nor_does_one_that_is_written_while_a_sync_runs(lab: Lab) -> Verdict {
+    let kind = lab.kind();
+    for _ in 0..10 {
+        // Given others that keep the disk syncing.
+        let mut lab = Lab::new(kind);
+        let (store, faults) = lab.open_fragile()?;
+        on_threads(3, |caller, runtime| {
+            let ask = |round| {
+                let key = key_of(&format!("{caller}-{round}"));
+                runtime.block_on(store.engine.apply(key, reserve(ANN), None))
+            };
+            if caller > 0 {
+                assert!((0..10_000).any(|round| ask(round).is_err()), "no sync has failed");
+                return;
+            }
+            for round in 0..20 {
+                assert!(ask(round).is_ok());
+            }
+
+            // When the next sync to begin is one that fails.
+            faults.fail_next(Operation::Sync, Fault::NotDone);
+
+            // Then the sync that may be running at this moment, and succeeds, is none that
+            // covers what is written after.
+            assert!(ask(20).is_err());
+        });
+    }
+    Ok(())
+}
+
 pub fn promise_2_what_was_answered_is_there_after_a_restart(lab: Lab) -> Verdict {
     // Given a key in every state that a record can have.
     let store = lab.open();
