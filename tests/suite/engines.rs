@@ -13,7 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use onced::clock::ManualClock;
 use onced::domain::{
@@ -27,7 +27,8 @@ use onced::storage::{
     open,
 };
 use tempfile::TempDir;
-use tokio::runtime::{self, Runtime};
+use tokio::runtime;
+use tokio::task::JoinHandle;
 
 /// What an engine answers.
 pub type Answer = Result<Decided<Decision>, EngineError>;
@@ -247,7 +248,7 @@ pub struct Store {
 
 impl Store {
     fn of(engine: Arc<dyn Engine>) -> Self {
-        Self { engine, runtime: single_threaded() }
+        Self { engine, runtime: Runtime::single_threaded() }
     }
 
     /// Applies `command` and waits for the answer.
@@ -345,9 +346,33 @@ impl<T> Future for Call<'_, T> {
     }
 }
 
-/// A runtime of one thread.
-pub fn single_threaded() -> Runtime {
-    runtime::Builder::new_current_thread().build().unwrap()
+/// A runtime that gives up on an answer that does not come, so that a test fails instead of
+/// waiting for ever.
+pub struct Runtime(runtime::Runtime);
+
+impl Runtime {
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    pub fn single_threaded() -> Self {
+        Self(runtime::Builder::new_current_thread().enable_time().build().unwrap())
+    }
+
+    pub fn multi_threaded() -> Self {
+        let mut builder = runtime::Builder::new_multi_thread();
+        Self(builder.worker_threads(4).enable_time().build().unwrap())
+    }
+
+    pub fn block_on<T>(&self, call: impl Future<Output = T>) -> T {
+        let answer = async { tokio::time::timeout(Self::PATIENCE, call).await };
+        self.0.block_on(answer).expect("an answer should come")
+    }
+
+    pub fn spawn<T: Send + 'static>(
+        &self,
+        call: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.0.spawn(call)
+    }
 }
 
 /// Runs `caller` on as many threads, each with a runtime of its own, and waits for all.
@@ -355,7 +380,7 @@ pub fn on_threads<T: Send>(count: usize, caller: impl Fn(usize, &Runtime) -> T +
     std::thread::scope(|scope| {
         let caller = &caller;
         let threads: Vec<_> = (0..count)
-            .map(|index| scope.spawn(move || caller(index, &single_threaded())))
+            .map(|index| scope.spawn(move || caller(index, &Runtime::single_threaded())))
             .collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use onced::domain::Decision;
 
-use crate::engines::{ANN, BOB, CLEO, Lab, Verdict, key_of, owner, reserve, single_threaded};
+use crate::engines::{ANN, BOB, CLEO, Lab, Runtime, Verdict, key_of, owner, reserve};
 
 pub fn promise_5_a_caller_that_leaves_before_its_turn_has_asked_nothing(lab: Lab) -> Verdict {
     lab.with_a_queue()?;
@@ -41,15 +41,20 @@ pub fn promise_5_a_leader_that_leaves_does_its_duty_first(lab: Lab) -> Verdict {
     lab.with_a_queue()?;
     let store = lab.open();
 
-    // Whether it leaves before the turn, or while the turn waits for its sync:
-    for nudges in [1, 2] {
-        let (leading, following) = (format!("{nudges}-leader"), format!("{nudges}-follower"));
-        let mut leader = store.call(&leading, reserve(ANN));
+    // Whether it leaves before the turn, while the turn waits for its sync, or after the sync,
+    // with all answers in its hands:
+    for time in ["before", "during", "after"] {
+        let following = format!("{time}-follower");
+        let mut leader = store.call(time, reserve(ANN));
         let mut follower = store.call(&following, reserve(BOB));
         assert!(leader.nudge().is_pending());
         assert!(follower.nudge().is_pending());
-        if nudges == 2 {
+        if time != "before" {
             let _ = leader.nudge();
+        }
+        if time == "after" {
+            // What is synced later has been answered.
+            store.granted("later", reserve(ANN));
         }
         drop(leader);
 
@@ -68,7 +73,7 @@ pub fn promise_5_a_leader_that_leaves_with_its_whole_runtime_does_its_duty_first
     let store = lab.open();
 
     // Given a runtime that stands still between the arrival of its call and its turn.
-    let doomed = single_threaded();
+    let doomed = Runtime::single_threaded();
     let engine = Arc::clone(&store.engine);
     let call = doomed.spawn(async move { engine.apply(key_of("left"), reserve(ANN), None).await });
     doomed.block_on(tokio::task::yield_now());

@@ -9,11 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use onced::domain::Refusal::{LeaseLost, NotFound};
 use onced::domain::{Command, Decision, Granted, Moment};
-use tokio::runtime;
 
 use crate::engines::{
-    ANN, Answer, BOB, LEASE, Lab, RaisedAtTheEnd, Verdict, complete, granted, key_of, on_threads,
-    owner, release, renew, reserve, reserve_with,
+    ANN, Answer, BOB, LEASE, Lab, RaisedAtTheEnd, Runtime, Verdict, complete, granted, key_of,
+    on_threads, owner, release, renew, reserve, reserve_with,
 };
 
 const CALLERS: usize = 64;
@@ -51,7 +50,7 @@ fn exactly_one_has_it(answers: &[(usize, Answer)]) {
 pub fn promise_1_commands_on_one_key_take_effect_one_at_a_time(lab: Lab) -> Verdict {
     // Given 64 callers on one runtime of several threads, and 20 keys.
     let store = lab.open();
-    let runtime = runtime::Builder::new_multi_thread().worker_threads(4).build().unwrap();
+    let runtime = Runtime::multi_threaded();
 
     // When every caller asks for every key.
     let calls: Vec<_> = (0..CALLERS)
