@@ -24,6 +24,8 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
+use crate::dice::Dice;
+
 const CALLERS: usize = 24;
 const CONNECTIONS: usize = 6;
 
@@ -396,25 +398,4 @@ impl Told {
 fn is_gone(status: &Status) {
     let reason = status.get_details_error_info().map(|info| info.reason);
     assert!(reason.as_deref().is_none_or(|reason| reason == "DRAINING"), "{status:?}");
-}
-
-/// Random choices that a seed repeats (splitmix64).
-pub struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn below(&mut self, bound: u64) -> u64 {
-        self.roll() % bound
-    }
-
-    fn bytes(&mut self, max: u64) -> Vec<u8> {
-        (0..self.below(max)).map(|_| self.roll() as u8).collect()
-    }
 }

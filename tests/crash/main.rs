@@ -7,7 +7,10 @@
 //! would not notice an answer that leaves before its sync. The engine's tests show that, with
 //! syncs that fail.
 
+#[path = "../harness/dice.rs"]
+mod dice;
 mod ledger;
+#[path = "../harness/process.rs"]
 mod process;
 #[path = "../suite/stalled.rs"]
 mod stalled;
@@ -30,22 +33,12 @@ use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
+use crate::dice::seed;
 use crate::ledger::Ledger;
 use crate::process::{Process, onced, without_settings};
 use crate::stalled::StalledStore;
 
 type Client = IdempotencyServiceClient<Channel>;
-
-/// The seed of this run; `ONCED_TEST_SEED` repeats another one's choices, though not the
-/// moments at which its threads ran.
-fn seed() -> u64 {
-    let seed = match std::env::var("ONCED_TEST_SEED") {
-        Ok(seed) => seed.parse().expect("ONCED_TEST_SEED is a number"),
-        Err(_) => Uuid::new_v4().as_u64_pair().0,
-    };
-    println!("ONCED_TEST_SEED={seed}");
-    seed
-}
 
 fn order(key: &str) -> ReserveRequest {
     ReserveRequest { key: key.into(), owner_token: Uuid::new_v4().into(), ..Default::default() }

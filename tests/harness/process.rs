@@ -1,5 +1,8 @@
 //! The real binary as a process of its own: started, watched by its log, signalled, reaped.
 
+// Each test binary takes the part that it needs.
+#![allow(dead_code)]
+
 use std::io::{BufRead as _, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
