@@ -4,8 +4,7 @@
 //! They are found on the PATH, or where `ONCED_TEST_GRPCURL` and `ONCED_TEST_PYTHON` point.
 //! Where one is missing its test says so and passes, unless `ONCED_REQUIRE_CLIENTS=1`.
 
-#[allow(dead_code, reason = "the crash tests use all of it")]
-#[path = "../crash/process.rs"]
+#[path = "../harness/process.rs"]
 mod process;
 
 use std::io::Write as _;

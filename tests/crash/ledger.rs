@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use onced::pb::v1::idempotency_service_client::IdempotencyServiceClient;
@@ -48,6 +49,7 @@ pub struct Ledger {
 struct Told {
     grants: Mutex<Grants>,
     answers: Semaphore,
+    answered: AtomicU64,
 }
 
 #[derive(Default)]
@@ -89,6 +91,7 @@ impl Ledger {
             told: Arc::new(Told {
                 grants: Mutex::new(Grants::default()),
                 answers: Semaphore::new(0),
+                answered: AtomicU64::new(0),
             }),
         }
     }
@@ -134,6 +137,11 @@ impl Ledger {
             callers.spawn(caller.check(entries));
         }
         self.entries = callers.join_all().await;
+    }
+
+    /// How many answers the callers have had at work.
+    pub fn answered(&self) -> u64 {
+        self.told.answered.load(Ordering::Relaxed)
     }
 
     /// What there is to lose, for the output of the test.
@@ -184,6 +192,7 @@ impl Caller {
                 return entries;
             }
             self.told.answers.add_permits(1);
+            self.told.answered.fetch_add(1, Ordering::Relaxed);
         }
     }
 

@@ -12,6 +12,8 @@ mod dice;
 mod ledger;
 #[path = "../harness/process.rs"]
 mod process;
+#[path = "../harness/proof.rs"]
+mod proof;
 #[path = "../suite/stalled.rs"]
 mod stalled;
 
@@ -36,6 +38,7 @@ use uuid::Uuid;
 use crate::dice::seed;
 use crate::ledger::Ledger;
 use crate::process::{Process, onced, without_settings};
+use crate::proof::{Row, effort};
 use crate::stalled::StalledStore;
 
 type Client = IdempotencyServiceClient<Channel>;
@@ -66,7 +69,8 @@ async fn nothing_acknowledged_is_lost_or_changed_by_kill_9() {
     // So small that memtables are flushed and logs recycled all the time.
     let small = ["--memtable-bytes", "1MiB"];
     let mut server = Process::serve(&data(&dir), &small);
-    for round in 1..=4 {
+    let rounds = effort(4, 40);
+    for round in 1..=rounds {
         ledger.work(server.address, || server.signal(Signal::KILL)).await;
         println!("round {round}: {}", ledger.summary());
         let (status, log) = server.wait();
@@ -75,6 +79,13 @@ async fn nothing_acknowledged_is_lost_or_changed_by_kill_9() {
         server = Process::serve(&data(&dir), &small);
         ledger.check(server.address).await;
     }
+    Row {
+        promise: "2 durable before answered, 3 fencing tokens rise",
+        attack: "killed with -9 under load of 24 callers, and restarted",
+        times: &format!("{rounds} kills, {} answers", ledger.answered()),
+        lost: 0,
+    }
+    .report();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,8 +19,12 @@ pub mod batch;
 pub mod inspect;
 pub mod schema;
 mod sync;
+mod threads;
 mod turn;
 mod writer;
+
+#[cfg(test)]
+mod races;
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};

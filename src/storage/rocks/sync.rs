@@ -12,14 +12,15 @@
 //! holds is answered as unknown, and only recovery from the log says what is true.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tracing::error;
 
 use super::schema::{DiskError, Tables};
+use super::threads::{Condvar, Mutex, oneshot};
 use super::turn::Reply;
 use crate::storage::{Condition, EngineError};
 

@@ -18,14 +18,11 @@
 //! finishes its duty on drop: every command that was queued behind it is decided, and every
 //! answer that waits for a sync goes out.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
-
-use tokio::sync::oneshot;
 
 use super::Core;
 use super::sync::Held;
+use super::threads::{Mutex, oneshot, thread_number, yield_now};
 use crate::domain::{Command, Decision, Record};
 use crate::storage::admission::Permit;
 use crate::storage::{Decided, EngineError};
@@ -137,11 +134,7 @@ impl Lanes {
 
     /// The lane of this thread. Two threads on one lane are slower, and just as right.
     fn mine(&self) -> &Lane {
-        static NEXT: AtomicUsize = AtomicUsize::new(0);
-        thread_local! {
-            static INDEX: usize = NEXT.fetch_add(1, Ordering::Relaxed);
-        }
-        &self.0[INDEX.with(|index| index % self.0.len())]
+        &self.0[thread_number() % self.0.len()]
     }
 
     /// All of them.
@@ -164,7 +157,7 @@ impl Core {
         if lane.push(Pending { record_key, question, deadline, reply_to, permit })? {
             let mut turn = Turn { core: self, lane, answer: &mut answer, stage: Stage::Collecting };
             // The others of this tick queue up behind.
-            tokio::task::yield_now().await;
+            yield_now().await;
             turn.lead().await;
         }
         // A reply that is dropped unsent means that a thread of the engine panicked.

@@ -5,7 +5,7 @@
 //! does not answer.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 use std::time::Instant;
 
 use tracing::{info, warn};
@@ -13,7 +13,8 @@ use tracing::{info, warn};
 use super::Core;
 use super::batch::{Batch, GraceWindow, Setting};
 use super::schema::{DiskError, Meta, Tables};
-use super::sync::Position;
+use super::sync::{Held, Position};
+use super::threads::{MutexGuard, oneshot};
 use super::turn::{Answer, Pending, Question, Reply};
 use crate::clock::{Clock, EngineClock};
 use crate::domain::{FencingToken, Moment, Span};
@@ -256,8 +257,8 @@ impl Core {
             lane.close();
             let (replies, position) = self.decide(lane.take());
             // Nobody leads: the sync thread hands these out itself.
-            let (leader, _) = tokio::sync::oneshot::channel();
-            if let Some(durable) = self.sync.hold(super::sync::Held { position, replies, leader }) {
+            let (leader, _) = oneshot::channel();
+            if let Some(durable) = self.sync.hold(Held { position, replies, leader }) {
                 durable.replies.into_iter().for_each(Reply::send);
             }
         }

@@ -1,0 +1,332 @@
+//! The hand-off between callers, leaders, the writer and the sync thread, under schedules that
+//! shuttle chooses: which thread runs is decided anew at every mutex, condition variable,
+//! channel and step of the disk.
+//!
+//! The files of the hand-off are compiled a second time here, over shuttle's primitives and a
+//! disk in memory; the decisions and the state machine are the real ones. A call that is never
+//! answered shows as a deadlock, which shuttle reports with the schedule that led to it.
+//!
+//! What is not shown: races inside RocksDB or tokio, and weak memory (the hand-off has none:
+//! its atomics are an estimate and counters).
+
+#[path = "schema.rs"]
+mod schema;
+#[allow(clippy::duplicate_mod, dead_code)]
+#[path = "../sync.rs"]
+mod sync;
+mod threads;
+#[allow(clippy::duplicate_mod, dead_code)]
+#[path = "../turn.rs"]
+mod turn;
+#[allow(clippy::duplicate_mod, dead_code)]
+#[path = "../writer.rs"]
+mod writer;
+
+#[path = "../../../../tests/harness/proof.rs"]
+mod proof;
+
+use std::path::Path;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use shuttle::rand::Rng as _;
+use shuttle::thread::{self, JoinHandle};
+use tokio::sync::watch;
+
+use self::schema::Tables;
+use self::sync::SyncQueue;
+use self::threads::Mutex;
+use self::turn::{Answer, Lanes, Question};
+use self::writer::Writer;
+use super::batch;
+use crate::clock::ManualClock;
+use crate::domain::{
+    Command, Complete, Decision, Fingerprint, LeaseExpiryAction, Moment, Outcome, OwnerToken,
+    Release, Reserve, Response, Span, State,
+};
+use crate::storage::admission::Admission;
+use crate::storage::codec::Stored;
+use crate::storage::{Condition, Decided, EngineError, StoreOptions};
+
+/// What callers, turns and the sync thread share, as in the real engine.
+struct Core {
+    writer: Mutex<Writer>,
+    sync: Arc<SyncQueue>,
+    lanes: Lanes,
+    condition: watch::Sender<Condition>,
+}
+
+/// An engine on a disk in memory.
+struct Engine {
+    core: Core,
+    tables: Arc<Tables>,
+    admission: Arc<Admission>,
+    sync_thread: std::sync::Mutex<Option<JoinHandle<()>>>,
+}
+
+type Answered = Result<Decided<Answer>, EngineError>;
+
+impl Engine {
+    fn open(tables: Tables) -> Arc<Self> {
+        let tables = Arc::new(tables);
+        let condition = watch::Sender::new(Condition::Serving);
+        let sync = SyncQueue::new(condition.clone());
+        let options = StoreOptions { min_free_disk_bytes: 0, ..StoreOptions::default() };
+        let clock = Arc::new(ManualClock::at(Moment::from_millis(1_000_000)));
+        let writer = Writer::recover(tables.clone(), Path::new("."), clock, &options).unwrap();
+        let sync_thread = {
+            let (sync, tables) = (sync.clone(), tables.clone());
+            thread::spawn(move || sync.run(&tables))
+        };
+        Arc::new(Self {
+            // Two lanes: some callers share one, some do not.
+            core: Core { writer: Mutex::new(writer), sync, lanes: Lanes::new(2), condition },
+            tables,
+            admission: Admission::new(1_000, 1_000_000),
+            sync_thread: std::sync::Mutex::new(Some(sync_thread)),
+        })
+    }
+
+    async fn ask(&self, key: &[u8], question: Question) -> Answered {
+        let permit = self.admission.admit(1)?;
+        let answered = self.core.submit(key.to_vec(), question, None, permit).await;
+        if let Ok(decided) = &answered {
+            self.is_durable(key, &decided.answer);
+        }
+        answered
+    }
+
+    async fn apply(&self, key: &[u8], command: Command) -> Result<Decision, EngineError> {
+        match self.ask(key, Question::Apply(command)).await?.answer {
+            Answer::Decision(decision) => Ok(decision),
+            Answer::Record(_) => unreachable!("a command is answered by a decision"),
+        }
+    }
+
+    /// Promise 2: what an answer shows is durable before it leaves.
+    fn is_durable(&self, key: &[u8], answer: &Answer) {
+        let such: Box<dyn Fn(&Stored) -> bool> = match answer {
+            Answer::Record(None) => return,
+            Answer::Record(Some(shown)) => Box::new(|stored| stored.record == *shown),
+            Answer::Decision(Decision::Granted(granted)) => Box::new(|stored| {
+                let record = &stored.record;
+                record.owner_token == granted.owner_token
+                    && record.fencing_token == granted.fencing_token
+            }),
+            Answer::Decision(Decision::InProgress(shown)) => {
+                Box::new(|stored| stored.record.holder == shown.holder)
+            }
+            Answer::Decision(Decision::Replayed(shown) | Decision::Completed(shown)) => Box::new(
+                move |stored| matches!(&stored.record.state, State::Completed(it) if it == shown),
+            ),
+            Answer::Decision(Decision::Released) => {
+                Box::new(|stored| matches!(stored.record.state, State::Released { .. }))
+            }
+            Answer::Decision(Decision::Refused(_)) => Box::new(|_| true),
+            Answer::Decision(Decision::InDoubt(_) | Decision::Renewed { .. }) => {
+                unreachable!("nobody here holds or renews")
+            }
+        };
+        assert!(self.tables.durably_had(key, such), "an answer left before it was durable");
+    }
+
+    fn close(&self) {
+        self.core.close();
+        let sync_thread = self.sync_thread.lock().unwrap().take();
+        if let Some(thread) = sync_thread {
+            thread.join().unwrap();
+        }
+    }
+}
+
+/// One attempt of one caller at one operation.
+fn reserve(caller: u8, attempt: u8) -> Command {
+    Command::Reserve(Reserve {
+        fingerprint: Fingerprint::default(),
+        owner_token: token(caller, attempt),
+        lease: Span::from_secs(30),
+        lease_expiry_action: LeaseExpiryAction::Takeover,
+        retention: Span::from_secs(3_600),
+        retry_failed: false,
+        holder: format!("caller {caller}, attempt {attempt}"),
+    })
+}
+
+fn complete(caller: u8, attempt: u8) -> Command {
+    Command::Complete(Complete {
+        owner_token: token(caller, attempt),
+        result: Outcome::Succeeded,
+        response: Response::default(),
+        response_omitted: false,
+        response_digest: [caller; 32],
+        response_size_bytes: 0,
+        retention: Span::from_secs(3_600),
+    })
+}
+
+fn release(caller: u8, attempt: u8) -> Command {
+    Command::Release(Release { owner_token: token(caller, attempt) })
+}
+
+fn token(caller: u8, attempt: u8) -> OwnerToken {
+    let mut bytes = [caller; 16];
+    bytes[0] = attempt;
+    OwnerToken::from_bytes(bytes)
+}
+
+/// Polls `call` so often, and leaves it then.
+async fn leave_after<T>(polls: usize, call: impl Future<Output = T>) -> Option<T> {
+    let mut call = pin!(call);
+    let mut left = polls;
+    std::future::poll_fn(|context| {
+        if left == 0 {
+            return std::task::Poll::Ready(None);
+        }
+        left -= 1;
+        call.as_mut().poll(context).map(Some)
+    })
+    .await
+}
+
+/// Starts `count` callers, waits for them all, and returns what they returned.
+fn callers<T: Send + 'static>(
+    count: u8,
+    caller: impl AsyncFn(u8) -> T + Clone + Send + 'static,
+) -> Vec<T> {
+    let threads: Vec<_> = (1..=count)
+        .map(|number| {
+            let caller = caller.clone();
+            thread::spawn(move || shuttle::future::block_on(caller(number)))
+        })
+        .collect();
+    threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+}
+
+/// Tries `story` under many schedules: random ones, and ones with few but well-placed
+/// changes of thread (PCT), which find what random ones are unlikely to.
+fn under_many_schedules(attack: &str, story: fn()) {
+    let schedules = proof::effort(400, 20_000);
+    let stories = Arc::new(AtomicU64::new(0));
+    let counted = {
+        let stories = stories.clone();
+        move || {
+            stories.fetch_add(1, Ordering::Relaxed);
+            story();
+        }
+    };
+    shuttle::check_random(counted.clone(), schedules);
+    shuttle::check_pct(counted, schedules, 4);
+    proof::Row {
+        promise: "1, 2, 5, 6 hand-off without races",
+        attack,
+        times: &format!("{} schedules", stories.load(Ordering::Relaxed)),
+        lost: 0,
+    }
+    .report();
+}
+
+#[test]
+fn every_caller_is_answered_and_no_answer_is_early() {
+    under_many_schedules("callers compete, complete, release and look up (shuttle)", || {
+        let engine = Engine::open(Tables::default());
+        let shared = engine.clone();
+        let grants = callers(4, async move |caller| {
+            let key = [b'k', caller % 2];
+            let mut granted = 0;
+            for attempt in 0..2 {
+                let answer = shared.apply(&key, reserve(caller, attempt)).await.unwrap();
+                if let Decision::Granted(_) = answer {
+                    granted += 1;
+                    let end = if attempt == 0 { release } else { complete };
+                    shared.apply(&key, end(caller, attempt)).await.unwrap();
+                }
+                shared.ask(&key, Question::Lookup).await.unwrap();
+            }
+            granted
+        });
+        assert!(grants.iter().sum::<u32>() >= 2, "somebody was granted each key");
+        engine.close();
+        assert!(engine.tables.is_synced());
+    });
+}
+
+#[test]
+fn of_all_who_ask_for_one_key_exactly_one_is_granted_it() {
+    under_many_schedules("callers of several lanes ask for one key (shuttle)", || {
+        let engine = Engine::open(Tables::default());
+        let shared = engine.clone();
+        let answers =
+            callers(4, async move |caller| shared.apply(b"key", reserve(caller, 0)).await.unwrap());
+        let granted = answers.iter().filter(|it| matches!(it, Decision::Granted(_))).count();
+        assert_eq!(granted, 1, "{answers:?}");
+        engine.close();
+    });
+}
+
+#[test]
+fn a_caller_that_leaves_takes_nobodys_answer_along() {
+    under_many_schedules("callers leave at any step, leaders too (shuttle)", || {
+        let engine = Engine::open(Tables::default());
+        let shared = engine.clone();
+        callers(4, async move |caller| {
+            let key = [b'k', caller];
+            let call = shared.apply(&key, reserve(caller, 0));
+            if caller % 2 == 0 {
+                let polls = shuttle::rand::thread_rng().gen_range(0..5);
+                leave_after(polls, call).await;
+            } else {
+                // Those who stay are answered.
+                assert!(matches!(call.await.unwrap(), Decision::Granted(_)));
+            }
+        });
+        engine.close();
+        assert!(engine.tables.is_synced());
+    });
+}
+
+#[test]
+fn a_failed_sync_poisons_once_and_answers_everybody() {
+    under_many_schedules("the n-th sync fails under load (shuttle)", || {
+        let good_syncs = shuttle::rand::thread_rng().gen_range(1..5);
+        let engine = Engine::open(Tables::failing_after(good_syncs));
+        let shared = engine.clone();
+        callers(3, async move |caller| {
+            let key = [b'k', caller];
+            let mut refused = false;
+            for attempt in 0..4 {
+                match shared.apply(&key, reserve(caller, attempt)).await {
+                    Ok(_) => assert!(!refused, "an answer after the failure"),
+                    Err(EngineError::OutcomeUnknown | EngineError::Unavailable) => refused = true,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+        engine.close();
+    });
+}
+
+#[test]
+fn closing_answers_what_was_accepted_and_refuses_the_rest() {
+    under_many_schedules("the engine closes and the sweeper runs under load (shuttle)", || {
+        let engine = Engine::open(Tables::default());
+        let (closing, sweeping) = (engine.clone(), engine.clone());
+        let closer = thread::spawn(move || closing.close());
+        let sweeper = thread::spawn(move || {
+            let _ = sweeping.core.purge(8);
+        });
+        let shared = engine.clone();
+        callers(3, async move |caller| {
+            let key = [b'k', caller];
+            for attempt in 0..2 {
+                match shared.apply(&key, reserve(caller, attempt)).await {
+                    Ok(_) | Err(EngineError::Closing) => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+        closer.join().unwrap();
+        sweeper.join().unwrap();
+        assert!(engine.tables.is_synced());
+    });
+}

@@ -1,0 +1,115 @@
+//! A disk in memory that stands in for the tables: what was written is a list of batches, and
+//! what is durable is a prefix of it.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use super::threads::pause;
+use crate::domain::Moment;
+use crate::storage::EngineError;
+use crate::storage::codec::Stored;
+use crate::storage::rocks::batch::{Change, Source};
+pub use crate::storage::rocks::schema::{DiskError, Meta};
+
+/// The stand-in. Its mutex is not one of shuttle's: each step on it is atomic, and where a
+/// real disk takes its time there is a pause.
+#[derive(Default)]
+pub struct Tables(Mutex<Disk>);
+
+#[derive(Default)]
+struct Disk {
+    log: Vec<Vec<Change>>,
+    records: HashMap<Vec<u8>, Stored>,
+    synced: usize,
+    good_syncs: Option<usize>,
+    failed: bool,
+}
+
+impl Tables {
+    /// A disk whose syncs fail after so many.
+    pub fn failing_after(good_syncs: usize) -> Self {
+        Self(Mutex::new(Disk { good_syncs: Some(good_syncs), ..Disk::default() }))
+    }
+
+    pub fn write(&self, changes: &[Change], _: &Meta) -> Result<(), DiskError> {
+        pause();
+        let mut disk = self.0.lock().unwrap();
+        assert!(!disk.failed, "a write after a failed sync");
+        for change in changes {
+            match change {
+                Change::Put { record_key, stored } => {
+                    disk.records.insert(record_key.clone(), stored.clone());
+                }
+                Change::Delete { record_key } => {
+                    disk.records.remove(record_key);
+                }
+                Change::Index { .. } | Change::Unindex { .. } => {}
+            }
+        }
+        disk.log.push(changes.to_vec());
+        Ok(())
+    }
+
+    pub fn write_format(&self) -> Result<(), DiskError> {
+        Ok(())
+    }
+
+    /// Covers what was written before it began, and nothing else.
+    pub fn sync(&self) -> Result<(), DiskError> {
+        let covered = self.0.lock().unwrap().log.len();
+        pause();
+        pause();
+        let mut disk = self.0.lock().unwrap();
+        assert!(!disk.failed, "a sync after a failed one");
+        if let Some(left) = &mut disk.good_syncs {
+            if *left == 0 {
+                disk.failed = true;
+                return Err(DiskError);
+            }
+            *left -= 1;
+        }
+        disk.synced = covered;
+        Ok(())
+    }
+
+    pub fn meta(&self) -> Result<Meta, EngineError> {
+        Ok(Meta::default())
+    }
+
+    pub fn failed_in_background(&self) -> bool {
+        false
+    }
+
+    /// Each record has been due for ever, so that a purge has something to look at.
+    pub fn due(
+        &self,
+        _: &[u8],
+        now: Moment,
+        limit: usize,
+    ) -> Result<Vec<(Moment, Vec<u8>)>, EngineError> {
+        let disk = self.0.lock().unwrap();
+        Ok(disk.records.keys().take(limit).map(|key| (now, key.clone())).collect())
+    }
+
+    /// Whether everything that was written is durable.
+    pub fn is_synced(&self) -> bool {
+        let disk = self.0.lock().unwrap();
+        disk.synced == disk.log.len()
+    }
+
+    /// Whether what is durable has, or once had, such a record under this key.
+    pub fn durably_had(&self, key: &[u8], such: impl Fn(&Stored) -> bool) -> bool {
+        let disk = self.0.lock().unwrap();
+        disk.log[..disk.synced].iter().flatten().any(|change| match change {
+            Change::Put { record_key, stored } => record_key == key && such(stored),
+            Change::Delete { .. } | Change::Index { .. } | Change::Unindex { .. } => false,
+        })
+    }
+}
+
+impl Source for Tables {
+    fn read(&self, record_key: &[u8]) -> Result<Option<Stored>, EngineError> {
+        pause();
+        Ok(self.0.lock().unwrap().records.get(record_key).cloned())
+    }
+}
