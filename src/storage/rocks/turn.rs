@@ -50,6 +50,7 @@ pub enum Question {
 }
 
 /// What is answered.
+#[derive(Debug)]
 pub enum Answer {
     /// To a command.
     Decision(Decision),

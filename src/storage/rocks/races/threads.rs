@@ -44,7 +44,9 @@ pub mod oneshot {
         }
 
         pub fn try_recv(&mut self) -> Result<T, oneshot::error::TryRecvError> {
-            self.0.try_recv()
+            let received = self.0.try_recv();
+            pause();
+            received
         }
     }
 
