@@ -51,3 +51,10 @@ pub mod config;
 pub mod cli;
 
 pub mod pb;
+
+#[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
+#[path = "../tests/harness/proof.rs"]
+mod proof;

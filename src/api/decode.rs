@@ -314,4 +314,7 @@ impl Faults {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests;

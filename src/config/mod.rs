@@ -14,6 +14,8 @@ mod table;
 mod value;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 use std::net::SocketAddr;

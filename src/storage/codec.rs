@@ -3,6 +3,7 @@
 //! Stored numbers are written out here and never reused. Anything that this build does not
 //! know is damage, never a default: a record that was misread could run an operation twice.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use prost::Message as _;
@@ -159,7 +160,7 @@ fn decode_completion(
             payload: raw.payload,
             content_type: raw.content_type,
             status_code: raw.status_code,
-            metadata: raw.metadata.into_iter().map(|entry| (entry.name, entry.value)).collect(),
+            metadata: metadata(raw.metadata)?,
         },
         response_omitted: raw.response_omitted,
         response_digest: raw
@@ -174,6 +175,16 @@ fn decode_completion(
         fencing_token,
         late: raw.late,
     })
+}
+
+fn metadata(entries: Vec<stored::Metadata>) -> Result<BTreeMap<String, String>, Damage> {
+    let mut metadata = BTreeMap::new();
+    for entry in entries {
+        if metadata.insert(entry.name, entry.value).is_some() {
+            return Err(Damage("it has two values for one name of metadata"));
+        }
+    }
+    Ok(metadata)
 }
 
 fn positive(number: i32) -> Result<u32, Damage> {
@@ -196,6 +207,9 @@ fn span(millis: i64) -> Result<Span, Damage> {
     }
     Ok(Span::from_millis(millis))
 }
+
+#[cfg(test)]
+mod fuzz;
 
 #[cfg(test)]
 mod tests;

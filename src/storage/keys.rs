@@ -46,6 +46,9 @@ pub fn split_record_key(bytes: &[u8]) -> Option<(&str, &str)> {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::{IdempotencyKey, Namespace};

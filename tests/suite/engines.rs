@@ -211,7 +211,7 @@ impl Lab {
 
 /// Copies a directory that is in use as it was at one moment: again and again, until no file
 /// came, went or grew in the meantime. Logs may grow: they are right at any length.
-fn copy_files(from: &Path, to: &Path) {
+pub fn copy_files(from: &Path, to: &Path) {
     let files = || -> BTreeMap<_, _> {
         let file = |file: std::io::Result<fs::DirEntry>| {
             let name = file.unwrap().file_name().into_string().unwrap();

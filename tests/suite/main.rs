@@ -8,6 +8,9 @@ mod engines;
 mod errors;
 mod http2;
 mod lifecycle;
+mod old_data;
+#[path = "../harness/proof.rs"]
+mod proof;
 mod readme;
 mod server;
 mod stalled;

@@ -297,7 +297,7 @@ fn any_bytes() -> impl Strategy<Value = Vec<u8>> {
 #[test]
 fn what_no_build_has_written_is_refused_by_name() {
     type Harm = fn(&mut stored::Record);
-    let harms: [(&str, Harm); 22] = [
+    let harms: [(&str, Harm); 23] = [
         ("its fingerprint is too long", |record| record.fingerprint = vec![0; 65]),
         ("its owner token is no UUID", |record| record.owner_token.truncate(15)),
         ("its owner token is no UUID", |record| record.owner_token.push(0)),
@@ -323,6 +323,10 @@ fn what_no_build_has_written_is_refused_by_name() {
         ("a moment is before 1970", |record| completed(record).retained_until_ms = -1),
         ("its response digest is not SHA-256", |record| completed(record).response_digest.push(0)),
         ("its response size is negative", |record| completed(record).response_size_bytes = -1),
+        ("it has two values for one name of metadata", |record| {
+            let metadata = &mut completed(record).metadata;
+            metadata.push(metadata[0].clone());
+        }),
     ];
     for (index, (name, harm)) in harms.into_iter().enumerate() {
         let mut record = whole();

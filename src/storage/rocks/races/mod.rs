@@ -22,9 +22,6 @@ mod turn;
 #[path = "../writer.rs"]
 mod writer;
 
-#[path = "../../../../tests/harness/proof.rs"]
-mod proof;
-
 use std::path::Path;
 use std::pin::pin;
 use std::sync::Arc;
@@ -45,6 +42,7 @@ use crate::domain::{
     Command, Complete, Decision, Fingerprint, LeaseExpiryAction, Moment, Outcome, OwnerToken,
     Record, Release, Reserve, Response, Span, State,
 };
+use crate::proof;
 use crate::storage::admission::Admission;
 use crate::storage::{Condition, Decided, EngineError, StoreOptions};
 
