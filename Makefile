@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test lint release setup
+.PHONY: help run test proof lint release setup
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -15,6 +15,9 @@ run: setup ## Start the server on 127.0.0.1:50051; ARGS="--store memory:" adds a
 
 test: setup ## Run all tests; ARGS="decide" picks some by name
 	@.ci/with-progress cargo test $(ARGS)
+
+proof: setup ## Attack every promise at length, about half an hour, and print what was lost
+	@.ci/proof
 
 lint: setup ## Check the formatting, clippy's lints and the protos (needs buf)
 	cargo fmt --check
