@@ -9,6 +9,7 @@
 
 #[path = "../harness/dice.rs"]
 mod dice;
+#[path = "../harness/ledger.rs"]
 mod ledger;
 #[path = "../harness/process.rs"]
 mod process;

@@ -59,10 +59,15 @@ impl Process {
     /// Like [`Process::serve`], with a command that comes to running the binary.
     pub fn start(command: Command, store: &Path, more: &[&str]) -> Self {
         let mut process = Self::spawn(command, store, more);
-        let line = process.wait_for_line("address=");
-        let (_, address) = line.split_once("address=").unwrap();
-        process.address = address.split(' ').next().unwrap().parse().unwrap();
+        process.listens();
         process
+    }
+
+    /// Waits until it listens; its address is known then.
+    pub fn listens(&mut self) {
+        let line = self.wait_for_line("address=");
+        let (_, address) = line.split_once("address=").unwrap();
+        self.address = address.split(' ').next().unwrap().parse().unwrap();
     }
 
     /// Starts a server on `store` and does not wait for anything: its address is not known.

@@ -16,6 +16,7 @@
 //! 7. [`crate::storage::admission`] bounds what is in flight, [`writer`] what is in a batch.
 
 pub mod batch;
+mod directory;
 pub mod inspect;
 pub mod schema;
 mod sync;

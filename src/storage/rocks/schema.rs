@@ -13,6 +13,7 @@ use rocksdb::{
 use tracing::error;
 
 use super::batch::{Change, GraceWindow, Source};
+use super::directory;
 use crate::domain::{FencingToken, Moment};
 use crate::storage::codec::{self, Stored};
 use crate::storage::fault::{Fault, FaultPlan, Operation};
@@ -73,6 +74,7 @@ pub struct DiskError;
 impl Tables {
     /// Opens the database in `path`, and creates it if there is none.
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, OpenError> {
+        directory::make(path)?;
         let mut db_options = db_options();
         db_options.create_if_missing(true);
         db_options.create_missing_column_families(true);

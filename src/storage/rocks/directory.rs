@@ -1,0 +1,68 @@
+//! The data directory itself: made, with its name on the disk, before anything is kept in it.
+//!
+//! RocksDB would create it too, and syncs the names in it. But a folder is reached by its own
+//! name, which lies in its parent: where that was never synced, a power cut can take the whole
+//! store and everything that was acknowledged from it.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::path::Path;
+
+use crate::storage::OpenError;
+
+/// Makes sure that the directory at `path` is there and stays there.
+pub fn make(path: &Path) -> Result<(), OpenError> {
+    let absolute = std::path::absolute(path);
+    absolute
+        .and_then(|absolute| make_durably(&absolute))
+        .map_err(|error| OpenError::Unavailable { path: path.to_owned(), cause: error.to_string() })
+}
+
+fn make_durably(path: &Path) -> io::Result<()> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    match fs::create_dir(path) {
+        Ok(()) => sync(parent),
+        // It may be there since a start that was killed before this sync.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists && path.is_dir() => {
+            match sync(parent) {
+                // Then it was somebody else who made it, and who answers for it.
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+                synced => synced,
+            }
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            make_durably(parent)?;
+            make_durably(path)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_made_with_all_that_leads_to_it() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("var/lib/onced");
+        make(&path).unwrap();
+        assert!(path.is_dir());
+        make(&path).unwrap();
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_reported() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("file");
+        fs::write(&path, "").unwrap();
+        for path in [path.clone(), path.join("data")] {
+            let error = make(&path).unwrap_err();
+            assert!(matches!(error, OpenError::Unavailable { .. }), "{error}");
+        }
+    }
+}
