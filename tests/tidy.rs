@@ -284,7 +284,8 @@ fn only_the_clock_asks_the_time(source: &Source) -> Vec<usize> {
 /// Whatever else uses RocksDB directly passes by the promises of the engine. One test does,
 /// because no engine of this build writes the directory of another format.
 fn only_rocks_knows_rocksdb(source: &Source) -> Vec<usize> {
-    let makes_a_foreign_directory = source.path == "tests/suite/conformance/directory.rs";
+    let makes_a_foreign_directory =
+        ["tests/suite/conformance/directory.rs", "tests/machine/files.rs"].contains(&&*source.path);
     if source.is_within("src/storage/rocks")
         || source.path == "src/storage/rocks.rs"
         || makes_a_foreign_directory

@@ -90,6 +90,17 @@ impl Process {
         Self { address, child, log }
     }
 
+    /// Waits until it listens; `None` where it ends before that.
+    pub fn listens_or_ends(mut self) -> Option<Self> {
+        let listens = |it: &Written| it.lines.iter().any(|line| line.contains("address="));
+        let ended = self.wait_until(|it| it.ended || listens(it)).ended;
+        if ended {
+            return None;
+        }
+        self.listens();
+        Some(self)
+    }
+
     /// Waits for a line of the log with `text` in it.
     pub fn wait_for_line(&self, text: &str) -> String {
         let line = |written: &Written| written.lines.iter().find(|it| it.contains(text)).cloned();

@@ -18,6 +18,8 @@ mod disk;
 mod journal;
 #[path = "../harness/ledger.rs"]
 mod ledger;
+#[path = "../harness/preload.rs"]
+mod preload;
 #[path = "../harness/process.rs"]
 mod process;
 #[path = "../harness/proof.rs"]

@@ -3,6 +3,9 @@
 //! RocksDB would create it too, and syncs the names in it. But a folder is reached by its own
 //! name, which lies in its parent: where that was never synced, a power cut can take the whole
 //! store and everything that was acknowledged from it.
+//!
+//! And RocksDB takes a directory without the file CURRENT for an empty one, whatever else lies
+//! in it: a store that has lost that file would begin anew, and forget what it has answered.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};

@@ -318,6 +318,10 @@ fn open_error(path: &Path, error: &rocksdb::Error) -> OpenError {
             OpenError::InUse { path }
         }
         ErrorKind::Corruption => OpenError::Damaged { path, cause },
+        // The directory is there, so this is a file that the store wrote and that has gone.
+        ErrorKind::IOError if cause.contains("No such file or directory") => {
+            OpenError::Damaged { path, cause }
+        }
         _ => OpenError::Unavailable { path, cause },
     }
 }

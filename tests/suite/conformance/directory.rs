@@ -96,6 +96,24 @@ fn a_creation_that_was_cut_short_is_made_good() {
     assert!(lab.open().lookup("order-1").is_some());
 }
 
+/// RocksDB would take it for an empty directory, and every operation for a new one.
+#[test]
+fn a_store_that_has_lost_what_leads_to_its_files_does_not_begin_anew() {
+    for lost in ["CURRENT", "MANIFEST"] {
+        let lab = Lab::new(Kind::Rocks);
+        let directory = lab.directory(Need::Disk).unwrap();
+        lab.open().granted("order-1", reserve(ANN));
+        for entry in fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.file_name().unwrap().to_str().unwrap().starts_with(lost) {
+                fs::remove_file(path).unwrap();
+            }
+        }
+        let error = lab.try_open().err().unwrap();
+        assert!(matches!(error, OpenError::Damaged { .. }), "{lost}: {error:?}");
+    }
+}
+
 #[test]
 fn only_a_lock_that_is_held_means_in_use() {
     // Given a path that has "lock" in its name, and something in it that cannot be read.
