@@ -6,6 +6,7 @@ mod decide_model;
 mod decide_table;
 mod engines;
 mod errors;
+#[path = "../harness/http2.rs"]
 mod http2;
 mod lifecycle;
 mod old_data;

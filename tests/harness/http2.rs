@@ -3,22 +3,27 @@
 //!
 //! It knows only as much of HTTP/2 as such a caller needs.
 
+// Each test binary takes the part that it needs.
+#![allow(dead_code)]
+
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use prost::Message;
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
+pub const DATA: u8 = 0;
+pub const HEADERS: u8 = 1;
+pub const RST_STREAM: u8 = 3;
+pub const SETTINGS: u8 = 4;
+pub const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+pub const WINDOW_UPDATE: u8 = 8;
+pub const CONTINUATION: u8 = 9;
 
-const END_STREAM: u8 = 1;
+pub const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub const END_HEADERS: u8 = 4;
 
 const CANCEL: u32 = 8;
 
@@ -43,9 +48,7 @@ impl Peer {
         // Nothing waits for this; where the server says nothing, the test is to fail.
         socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
         let mut peer = Self { socket, told_to_go: false };
-        peer.send(
-            &[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(SETTINGS, 0, 0, b"")].concat(),
-        );
+        peer.send(&greeting(b""));
         peer
     }
 
@@ -121,8 +124,18 @@ impl Peer {
     }
 }
 
+/// What a connection begins with, and these settings.
+pub fn greeting(settings: &[u8]) -> Vec<u8> {
+    [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(), &frame(SETTINGS, 0, 0, settings)].concat()
+}
+
 /// Begins a call. The number of the first is 1, and each is 2 more than the last.
 pub fn begin(call: u32, method: &str) -> Vec<u8> {
+    frame(HEADERS, END_HEADERS, call, &headers(method))
+}
+
+/// The headers of a call.
+pub fn headers(method: &str) -> Vec<u8> {
     // HPACK without its table and without Huffman: names by their static number, or in full.
     let mut block = vec![0x83, 0x86];
     let mut header = |name: &[u8], value: &str| {
@@ -134,7 +147,7 @@ pub fn begin(call: u32, method: &str) -> Vec<u8> {
     header(&[0x01], "localhost");
     header(&[0x0f, 0x10], "application/grpc");
     header(b"\x00\x02te", "trailers");
-    frame(HEADERS, END_HEADERS, call, &block)
+    block
 }
 
 /// Sends the request of a call that was begun.
@@ -151,7 +164,8 @@ pub fn cancel(call: u32) -> Vec<u8> {
     frame(RST_STREAM, 0, call, &CANCEL.to_be_bytes())
 }
 
-fn frame(kind: u8, flags: u8, call: u32, payload: &[u8]) -> Vec<u8> {
+/// One frame.
+pub fn frame(kind: u8, flags: u8, call: u32, payload: &[u8]) -> Vec<u8> {
     let mut bytes = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
     bytes.extend([kind, flags]);
     bytes.extend(call.to_be_bytes());
