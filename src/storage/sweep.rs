@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::Engine;
 
@@ -47,12 +47,24 @@ impl Drop for Sweeper {
 
 fn sweep(engine: &dyn Engine, stopped: &(Mutex<bool>, Condvar)) {
     let mut failing = false;
+    // What this backlog came to so far, and since when there is one.
+    let mut backlog: Option<(Instant, usize)> = None;
     loop {
         let began_at = Instant::now();
         let pause = match engine.purge(STEP) {
             Ok(purged) => {
                 failing = false;
-                if purged.more { began_at.elapsed() } else { INTERVAL }
+                let (since, records) = backlog.take().unwrap_or((began_at, 0));
+                let records = records + purged.records;
+                if purged.more {
+                    backlog = Some((since, records));
+                    began_at.elapsed()
+                } else {
+                    if records > 0 {
+                        debug!(records, took = ?since.elapsed(), "swept");
+                    }
+                    INTERVAL
+                }
             }
             Err(error) => {
                 if !failing {

@@ -119,9 +119,10 @@ impl Process {
         line(&written).unwrap_or_else(log)
     }
 
-    /// Whether a line of the log has `text` in it so far.
-    pub fn has_logged(&self, text: &str) -> bool {
-        self.log.written.lock().unwrap().lines.iter().any(|line| line.contains(text))
+    /// The lines of the log so far that have `text` in them.
+    pub fn lines_with(&self, text: &str) -> Vec<String> {
+        let written = self.log.written.lock().unwrap();
+        written.lines.iter().filter(|line| line.contains(text)).cloned().collect()
     }
 
     /// The most memory that it ever held, in bytes.

@@ -35,6 +35,7 @@ mod preload;
 mod process;
 #[path = "../harness/proof.rs"]
 mod proof;
+#[path = "../harness/shim.rs"]
 mod shim;
 
 use std::path::Path;

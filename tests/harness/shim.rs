@@ -1,5 +1,8 @@
 //! The switches of shim.c, and servers that obey them.
 
+// Each test binary takes the part that it needs.
+#![allow(dead_code)]
+
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -8,7 +11,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 use crate::preload::compile;
-use crate::process::onced;
+use crate::process::{onced, without_settings};
 
 /// No space left on the device, an I/O error, a file system that has become read-only.
 pub const ENOSPC: i64 = 28;
@@ -26,7 +29,7 @@ impl Shim {
     /// Everything is in order.
     pub fn new() -> Self {
         let dir = TempDir::new().unwrap();
-        let library = compile(Path::new("tests/machine/shim.c"), dir.path());
+        let library = compile(Path::new("tests/harness/shim.c"), dir.path());
         let switches = dir.path().join("switches");
         let options = File::options().create_new(true).read(true).write(true).open(&switches);
         let shim = Self { library, switches: options.unwrap(), dir };
@@ -36,7 +39,15 @@ impl Shim {
 
     /// A server that obeys.
     pub fn onced(&self) -> Command {
-        let mut command = onced();
+        self.preload(onced())
+    }
+
+    /// Another build of it.
+    pub fn preloaded_into(&self, binary: &Path) -> Command {
+        self.preload(without_settings(Command::new(binary)))
+    }
+
+    fn preload(&self, mut command: Command) -> Command {
         let switches = self.dir.path().join("switches");
         command.env("LD_PRELOAD", &self.library).env("ONCED_TEST_FAULTS", switches);
         command
