@@ -70,10 +70,20 @@ impl Process {
         self.address = address.split(' ').next().unwrap().parse().unwrap();
     }
 
+    /// Starts a server that keeps nothing.
+    pub fn in_memory(more: &[&str]) -> Self {
+        let mut process = Self::spawn_on(onced(), "memory:", more);
+        process.listens();
+        process
+    }
+
     /// Starts a server on `store` and does not wait for anything: its address is not known.
-    pub fn spawn(mut command: Command, store: &Path, more: &[&str]) -> Self {
-        let url = format!("rocksdb:{}", store.display());
-        command.args(["serve", "--listen", "127.0.0.1:0", "--store", &url]).args(more);
+    pub fn spawn(command: Command, store: &Path, more: &[&str]) -> Self {
+        Self::spawn_on(command, &format!("rocksdb:{}", store.display()), more)
+    }
+
+    fn spawn_on(mut command: Command, url: &str, more: &[&str]) -> Self {
+        command.args(["serve", "--listen", "127.0.0.1:0", "--store", url]).args(more);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Log::default());

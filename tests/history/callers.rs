@@ -1,0 +1,204 @@
+//! Callers who compete for few keys and write down what they sent and were told.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use onced::pb::v1;
+use onced::pb::v1::idempotency_service_client::IdempotencyServiceClient;
+use tokio::task::JoinSet;
+use tonic::transport::Channel;
+use uuid::Uuid;
+
+use crate::calls::{Answer, Call, End, Meaning, Request, meaning};
+use crate::dice::Dice;
+
+const KEYS: u64 = 3;
+const CALLERS: usize = 8;
+const CONNECTIONS: usize = 3;
+/// How many calls each of them makes until the break, and after it.
+const CALLS: u64 = 16;
+/// Owner tokens of one key, which all callers share: so each of them now and then is the
+/// owner, was the owner, or never will be.
+const TOKENS: usize = 4;
+
+/// The retention of what ends without a Complete, in milliseconds: so short that keys become
+/// vacant again while their callers are at it.
+pub const RETENTION: i64 = 400;
+
+/// The settings of a server that is put to the test.
+pub fn settings() -> [&'static str; 8] {
+    [
+        "--retention-default",
+        "400ms",
+        "--restart-grace",
+        "0s",
+        "--drain-grace",
+        "0s",
+        "--drain-limit",
+        "2s",
+    ]
+}
+
+/// One set of keys and what was done to them.
+pub struct Round {
+    keys: Vec<Key>,
+    dice: Dice,
+    began_at: Instant,
+    calls: Arc<Mutex<BTreeMap<String, Vec<Call>>>>,
+}
+
+#[derive(Clone)]
+struct Key {
+    name: String,
+    owner_tokens: Vec<String>,
+}
+
+impl Round {
+    pub fn new(number: u64, seed: u64) -> Self {
+        let key = |key| Key {
+            name: format!("key-{number}-{key}"),
+            owner_tokens: (0..TOKENS).map(|_| Uuid::new_v4().to_string()).collect(),
+        };
+        Self {
+            keys: (0..KEYS).map(key).collect(),
+            dice: Dice(seed),
+            began_at: Instant::now(),
+            calls: Arc::default(),
+        }
+    }
+
+    /// Lets all callers work. When half of their calls are made, `strike` is called.
+    pub async fn run(&mut self, address: SocketAddr, strike: impl FnOnce()) {
+        let mut connections = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let client = IdempotencyServiceClient::connect(format!("http://{address}"));
+            connections.push(client.await.unwrap());
+        }
+        let made = Arc::new(AtomicU64::new(0));
+        let mut callers = JoinSet::new();
+        for number in 0..CALLERS {
+            let caller = Caller {
+                client: connections[number % CONNECTIONS].clone(),
+                keys: self.keys.clone(),
+                dice: Dice(self.dice.roll()),
+                began_at: self.began_at,
+                calls: Arc::clone(&self.calls),
+            };
+            callers.spawn(caller.work(Arc::clone(&made)));
+        }
+        while made.load(Ordering::Relaxed) < CALLERS as u64 * CALLS / 2 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        strike();
+        callers.join_all().await;
+    }
+
+    /// The calls on each key, in the order in which they were sent.
+    pub fn history(self) -> BTreeMap<String, Vec<Call>> {
+        let mut history = std::mem::take(&mut *self.calls.lock().unwrap());
+        for calls in history.values_mut() {
+            calls.sort_by_key(|call| call.called_at);
+        }
+        history
+    }
+}
+
+struct Caller {
+    client: IdempotencyServiceClient<Channel>,
+    keys: Vec<Key>,
+    dice: Dice,
+    began_at: Instant,
+    calls: Arc<Mutex<BTreeMap<String, Vec<Call>>>>,
+}
+
+impl Caller {
+    async fn work(mut self, made: Arc<AtomicU64>) {
+        for _ in 0..CALLS {
+            let key = self.keys[self.dice.below(KEYS) as usize].clone();
+            let request = self.request(&key);
+            let called_at = self.now();
+            let answer = self.send(request.clone()).await;
+            let end = match answer {
+                Ok(answer) => End::Answered { at: self.now(), answer },
+                Err(status) => match meaning(&status) {
+                    Meaning::Refused(why) => {
+                        End::Answered { at: self.now(), answer: Answer::Refused(why) }
+                    }
+                    Meaning::Open => End::Open,
+                    Meaning::Nothing => {
+                        made.fetch_add(1, Ordering::Relaxed);
+                        continue;
+                    }
+                },
+            };
+            let call = Call { request, called_at, end };
+            self.calls.lock().unwrap().entry(key.name).or_default().push(call);
+            made.fetch_add(1, Ordering::Relaxed);
+            if self.dice.below(3) == 0 {
+                // So that leases lapse and retentions end in between.
+                tokio::time::sleep(Duration::from_millis(self.dice.below(90))).await;
+            }
+        }
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began_at.elapsed().as_nanos()).unwrap()
+    }
+
+    fn request(&mut self, key: &Key) -> Request {
+        let owner_token = key.owner_tokens[self.dice.below(TOKENS as u64) as usize].clone();
+        let (namespace, key) = (String::new(), key.name.clone());
+        match self.dice.below(20) {
+            0..8 => Request::Reserve(v1::ReserveRequest {
+                namespace,
+                key,
+                fingerprint: if self.dice.below(12) == 0 { vec![2] } else { vec![1] },
+                holder: owner_token[..4].to_owned(),
+                owner_token,
+                lease: self.span(&[100, 140, 250]),
+                lease_expiry_action: if self.dice.below(4) == 0 { 2 } else { 1 },
+                wait_timeout: None,
+                retry_failed: self.dice.below(2) == 0,
+            }),
+            8..12 => Request::Complete(v1::CompleteRequest {
+                namespace,
+                key,
+                owner_token,
+                result: 1 + self.dice.below(2) as i32,
+                response: Some(v1::Response {
+                    payload: vec![self.dice.below(2) as u8; 9],
+                    ..Default::default()
+                }),
+                retention: self.span(&[100, 200, 300]),
+            }),
+            12..14 => Request::Release(v1::ReleaseRequest { namespace, key, owner_token }),
+            14..16 => Request::Renew(v1::RenewRequest {
+                namespace,
+                key,
+                owner_token,
+                lease: self.span(&[100, 160]),
+                checkpoint: (self.dice.below(2) == 0).then(|| self.dice.bytes(4)),
+            }),
+            _ => Request::Lookup(v1::LookupRequest { namespace, key, wait_timeout: None }),
+        }
+    }
+
+    fn span(&mut self, millis: &[i32]) -> Option<prost_types::Duration> {
+        let millis = millis[self.dice.below(millis.len() as u64) as usize];
+        Some(prost_types::Duration { seconds: 0, nanos: millis * 1_000_000 })
+    }
+
+    async fn send(&mut self, request: Request) -> Result<Answer, tonic::Status> {
+        let client = &mut self.client;
+        Ok(match request {
+            Request::Reserve(it) => Answer::Reserve(client.reserve(it).await?.into_inner()),
+            Request::Complete(it) => Answer::Complete(client.complete(it).await?.into_inner()),
+            Request::Release(it) => Answer::Release(client.release(it).await?.into_inner()),
+            Request::Renew(it) => Answer::Renew(client.renew(it).await?.into_inner()),
+            Request::Lookup(it) => Answer::Lookup(client.lookup(it).await?.into_inner()),
+        })
+    }
+}

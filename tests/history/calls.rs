@@ -1,0 +1,94 @@
+//! One call as its caller knows it: what was sent and when, and what came back and when.
+
+use onced::domain::{Moment, Refusal};
+use onced::pb::v1;
+use tonic::Status;
+use tonic_types::StatusExt as _;
+
+/// What was sent.
+#[derive(Clone, Debug)]
+pub enum Request {
+    Reserve(v1::ReserveRequest),
+    Complete(v1::CompleteRequest),
+    Release(v1::ReleaseRequest),
+    Renew(v1::RenewRequest),
+    Lookup(v1::LookupRequest),
+}
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    Reserve(v1::ReserveResponse),
+    Complete(v1::CompleteResponse),
+    Release(v1::ReleaseResponse),
+    Renew(v1::RenewResponse),
+    Lookup(v1::LookupResponse),
+    /// A status that says why the record stands against it. It shows no moment.
+    Refused(Refusal),
+}
+
+/// How a call ended.
+#[derive(Clone, Debug)]
+pub enum End {
+    /// Answered, so many nanoseconds after the test began.
+    Answered { at: u64, answer: Answer },
+    /// Nobody knows whether it took effect, or ever will.
+    Open,
+}
+
+/// One call on one key.
+#[derive(Clone, Debug)]
+pub struct Call {
+    pub request: Request,
+    /// When it was sent, in nanoseconds since the test began.
+    pub called_at: u64,
+    pub end: End,
+}
+
+/// What a status means for the history.
+pub enum Meaning {
+    Refused(Refusal),
+    /// It surely did not happen.
+    Nothing,
+    /// It may have.
+    Open,
+}
+
+/// Reads a status. One that no server may give here fails the test.
+pub fn meaning(status: &Status) -> Meaning {
+    let Some(info) = status.get_details_error_info() else {
+        // The connection broke, or was refused.
+        return Meaning::Open;
+    };
+    match info.reason.as_str() {
+        "FINGERPRINT_MISMATCH" => Meaning::Refused(Refusal::FingerprintMismatch),
+        "LEASE_LOST" => Meaning::Refused(Refusal::LeaseLost),
+        "RESERVATION_NOT_FOUND" => Meaning::Refused(Refusal::NotFound),
+        "RESULT_CONFLICT" => Meaning::Refused(Refusal::ResultConflict),
+        "ALREADY_COMPLETED" => Meaning::Refused(Refusal::AlreadyCompleted),
+        "DRAINING" | "STORE_UNAVAILABLE" | "OVERLOADED" => Meaning::Nothing,
+        "OUTCOME_UNKNOWN" => Meaning::Open,
+        other => panic!("{other}: {status:?}"),
+    }
+}
+
+/// A moment of the wire, which counts whole milliseconds.
+pub fn moment(timestamp: &prost_types::Timestamp) -> Moment {
+    assert_eq!(timestamp.nanos % 1_000_000, 0, "moments are whole milliseconds");
+    Moment::from_millis(timestamp.seconds * 1_000 + i64::from(timestamp.nanos) / 1_000_000)
+}
+
+impl Answer {
+    /// When it was decided, where it says so.
+    pub fn decided_at(&self) -> Option<Moment> {
+        let decided = match self {
+            Self::Reserve(answer) => &answer.decide_time,
+            Self::Complete(answer) => &answer.decide_time,
+            Self::Release(answer) => &answer.decide_time,
+            Self::Renew(answer) => &answer.decide_time,
+            Self::Lookup(answer) => &answer.decide_time,
+            Self::Refused(_) => return None,
+        };
+        Some(moment(decided.as_ref().expect("every answer says when it was decided")))
+    }
+}
