@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use onced::pb::v1;
 use onced::pb::v1::idempotency_service_client::IdempotencyServiceClient;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
 use uuid::Uuid;
@@ -77,7 +77,7 @@ impl Round {
             let client = IdempotencyServiceClient::connect(format!("http://{address}"));
             connections.push(client.await.unwrap());
         }
-        let made = Arc::new(AtomicU64::new(0));
+        let made = Arc::new(Semaphore::new(0));
         let mut callers = JoinSet::new();
         for number in 0..CALLERS {
             let caller = Caller {
@@ -89,9 +89,8 @@ impl Round {
             };
             callers.spawn(caller.work(Arc::clone(&made)));
         }
-        while made.load(Ordering::Relaxed) < CALLERS as u64 * CALLS / 2 {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        let half = u32::try_from(CALLERS as u64 * CALLS / 2).unwrap();
+        made.acquire_many(half).await.unwrap().forget();
         strike();
         callers.join_all().await;
     }
@@ -115,33 +114,43 @@ struct Caller {
 }
 
 impl Caller {
-    async fn work(mut self, made: Arc<AtomicU64>) {
+    /// Makes its calls, or leaves with the first that the server's end left without an answer:
+    /// the next ones could only be like it.
+    async fn work(mut self, made: Arc<Semaphore>) {
         for _ in 0..CALLS {
             let key = self.keys[self.dice.below(KEYS) as usize].clone();
-            let request = self.request(&key);
-            let called_at = self.now();
-            let answer = self.send(request.clone()).await;
-            let end = match answer {
-                Ok(answer) => End::Answered { at: self.now(), answer },
-                Err(status) => match meaning(&status) {
-                    Meaning::Refused(why) => {
-                        End::Answered { at: self.now(), answer: Answer::Refused(why) }
-                    }
-                    Meaning::Open => End::Open,
-                    Meaning::Nothing => {
-                        made.fetch_add(1, Ordering::Relaxed);
-                        continue;
-                    }
-                },
-            };
-            let call = Call { request, called_at, end };
-            self.calls.lock().unwrap().entry(key.name).or_default().push(call);
-            made.fetch_add(1, Ordering::Relaxed);
+            let is_open = self.call(key).await;
+            made.add_permits(1);
+            if is_open {
+                break;
+            }
             if self.dice.below(3) == 0 {
                 // So that leases lapse and retentions end in between.
                 tokio::time::sleep(Duration::from_millis(self.dice.below(90))).await;
             }
         }
+        // Whoever leaves early is not waited for.
+        made.add_permits(CALLS as usize);
+    }
+
+    /// Makes one call and writes it down, unless it surely did nothing: an effect of such a
+    /// call then has no cause in the history. Says whether it is open.
+    async fn call(&mut self, key: Key) -> bool {
+        let request = self.request(&key);
+        let called_at = self.now();
+        let meaning = match self.send(request.clone()).await {
+            Ok(answer) => Meaning::Answered(answer),
+            Err(status) => meaning(&status),
+        };
+        let end = match meaning {
+            Meaning::Answered(answer) => End::Answered { at: self.now(), answer },
+            Meaning::Open => End::Open,
+            Meaning::Nothing => return false,
+        };
+        let is_open = matches!(end, End::Open);
+        let call = Call { request, called_at, end };
+        self.calls.lock().unwrap().entry(key.name).or_default().push(call);
+        is_open
     }
 
     fn now(&self) -> u64 {
@@ -156,7 +165,7 @@ impl Caller {
                 namespace,
                 key,
                 fingerprint: if self.dice.below(12) == 0 { vec![2] } else { vec![1] },
-                holder: owner_token[..4].to_owned(),
+                holder: owner_token[..8].to_owned(),
                 owner_token,
                 lease: self.span(&[100, 140, 250]),
                 lease_expiry_action: if self.dice.below(4) == 0 { 2 } else { 1 },

@@ -1,7 +1,10 @@
 //! One call as its caller knows it: what was sent and when, and what came back and when.
 
+use std::fmt;
+
 use onced::domain::{Moment, Refusal};
 use onced::pb::v1;
+use onced::pb::v1::reserve_response::Outcome;
 use tonic::Status;
 use tonic_types::StatusExt as _;
 
@@ -45,9 +48,40 @@ pub struct Call {
     pub end: End,
 }
 
-/// What a status means for the history.
+impl Call {
+    /// When it was answered.
+    pub fn returned_at(&self) -> Option<u64> {
+        match self.end {
+            End::Answered { at, .. } => Some(at),
+            End::Open => None,
+        }
+    }
+
+    /// The fencing token that it was granted.
+    pub fn fencing_token(&self) -> Option<i64> {
+        match &self.end {
+            End::Answered { answer, .. } => answer.fencing_token(),
+            End::Open => None,
+        }
+    }
+}
+
+impl fmt::Display for Call {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let millis = |at: u64| at as f64 / 1e6;
+        write!(f, "{:.3} ms ", millis(self.called_at))?;
+        match &self.end {
+            End::Answered { at, answer } => {
+                write!(f, "to {:.3} ms {:?}\n      answered {answer:?}", millis(*at), self.request)
+            }
+            End::Open => write!(f, "and open {:?}", self.request),
+        }
+    }
+}
+
+/// What an answer or a status means for the history.
 pub enum Meaning {
-    Refused(Refusal),
+    Answered(Answer),
     /// It surely did not happen.
     Nothing,
     /// It may have.
@@ -60,12 +94,13 @@ pub fn meaning(status: &Status) -> Meaning {
         // The connection broke, or was refused.
         return Meaning::Open;
     };
+    let refused = |refusal| Meaning::Answered(Answer::Refused(refusal));
     match info.reason.as_str() {
-        "FINGERPRINT_MISMATCH" => Meaning::Refused(Refusal::FingerprintMismatch),
-        "LEASE_LOST" => Meaning::Refused(Refusal::LeaseLost),
-        "RESERVATION_NOT_FOUND" => Meaning::Refused(Refusal::NotFound),
-        "RESULT_CONFLICT" => Meaning::Refused(Refusal::ResultConflict),
-        "ALREADY_COMPLETED" => Meaning::Refused(Refusal::AlreadyCompleted),
+        "FINGERPRINT_MISMATCH" => refused(Refusal::FingerprintMismatch),
+        "LEASE_LOST" => refused(Refusal::LeaseLost),
+        "RESERVATION_NOT_FOUND" => refused(Refusal::NotFound),
+        "RESULT_CONFLICT" => refused(Refusal::ResultConflict),
+        "ALREADY_COMPLETED" => refused(Refusal::AlreadyCompleted),
         "DRAINING" | "STORE_UNAVAILABLE" | "OVERLOADED" => Meaning::Nothing,
         "OUTCOME_UNKNOWN" => Meaning::Open,
         other => panic!("{other}: {status:?}"),
@@ -79,6 +114,16 @@ pub fn moment(timestamp: &prost_types::Timestamp) -> Moment {
 }
 
 impl Answer {
+    /// The fencing token of a grant.
+    pub fn fencing_token(&self) -> Option<i64> {
+        match self {
+            Self::Reserve(v1::ReserveResponse { outcome: Some(Outcome::Granted(it)), .. }) => {
+                Some(it.fencing_token)
+            }
+            _ => None,
+        }
+    }
+
     /// When it was decided, where it says so.
     pub fn decided_at(&self) -> Option<Moment> {
         let decided = match self {

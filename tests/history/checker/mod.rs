@@ -1,168 +1,70 @@
-//! Searches for an order of the calls on one key in which each answer is the right one: the
-//! algorithm of Wing and Gong, which tries all orders that agree with real time, with Lowe's
-//! memory of the states that led nowhere.
-//!
-//! An answer says when it was decided, and the engine's clock never runs backwards: so among
-//! the answers that do, only the earliest moment may come next. Refusals say no moment, and
-//! calls without an answer say nothing: for those the moments are tried at which something
-//! changes, or that an answer speaks of.
+//! Whether the calls on one key could have been made one after another, in an order that
+//! agrees with real time; and where not, the story of the shortest beginning that could not.
 
+mod observed;
+mod search;
 mod specification;
 
-use std::collections::HashSet;
+#[cfg(test)]
+mod accepts;
+#[cfg(test)]
+mod refuses;
+#[cfg(test)]
+mod script;
+
 use std::fmt::Write as _;
 
-use onced::domain::Moment;
+use self::observed::Observed;
+use self::search::Search;
+use self::specification::{State, step};
+use crate::calls::{Call, End};
 
-use self::specification::{Observed, State, step};
-use crate::calls::{Answer, Call, End};
-
-/// Whether the calls on one key, in the order in which they were sent, are linearizable; if
-/// not, the story of how far it goes.
+/// Whether the calls on one key are linearizable; if not, the story of how far it goes.
 pub fn check(calls: &[Call]) -> Result<(), String> {
-    let mut search = Search {
-        calls,
-        observed: Observed::of(calls),
-        done: vec![false; calls.len()],
-        order: Vec::new(),
-        dead: HashSet::new(),
-        furthest: Vec::new(),
-    };
-    match search.goes_on(&State::default()) {
-        true => Ok(()),
-        false => Err(search.story()),
+    let mut calls = calls.to_vec();
+    calls.sort_by_key(|call| call.called_at);
+    let observed = Observed::of(&calls);
+    if Search::new(&calls, &observed).succeeds() {
+        return Ok(());
     }
+    let mut returns: Vec<u64> = calls.iter().filter_map(Call::returned_at).collect();
+    returns.sort_unstable();
+    // A beginning of a linearizable history is linearizable: so the first one that is not
+    // can be found by halving.
+    let right = |until: &u64| Search::new(&until_then(&calls, *until), &observed).succeeds();
+    let first = returns.partition_point(right).min(returns.len() - 1);
+    Err(story(&until_then(&calls, returns[first]), &observed))
 }
 
-struct Search<'a> {
-    calls: &'a [Call],
-    observed: Observed,
-    done: Vec<bool>,
-    /// The calls in the order that is being tried, and the moment of each.
-    order: Vec<(usize, Moment)>,
-    /// Which calls were done in which state, where no order of the rest was right.
-    dead: HashSet<(Vec<bool>, String)>,
-    /// The longest order of all.
-    furthest: Vec<(usize, Moment)>,
+/// The history as it was known at a moment: what had not returned was open then.
+fn until_then(calls: &[Call], until: u64) -> Vec<Call> {
+    let mut known = Vec::new();
+    for call in calls.iter().filter(|call| call.called_at <= until) {
+        let mut call = call.clone();
+        if call.returned_at().is_some_and(|at| at > until) {
+            call.end = End::Open;
+        }
+        known.push(call);
+    }
+    known
 }
 
-impl Search<'_> {
-    /// Whether the calls that are not done have a right order from `state` on.
-    fn goes_on(&mut self, state: &State) -> bool {
-        let Some(first_return) = self.pending().map(|(_, at, _)| at).min() else { return true };
-        if !self.dead.insert((self.done.clone(), format!("{state:?}"))) {
-            return false;
-        }
-        // Nothing may be decided later than what has to come after it.
-        let latest = self.pending().filter_map(|(_, _, answer)| answer.decided_at()).min();
-        for number in 0..self.calls.len() {
-            let call = &self.calls[number];
-            // It comes after every call that had returned before it was sent.
-            if self.done[number] || call.called_at > first_return {
-                continue;
-            }
-            let reached = match &call.end {
-                End::Answered { answer, .. } => self.tries(number, answer, state, latest),
-                End::Open => self.tries_open(number, state, latest),
-            };
-            if reached {
-                return true;
-            }
-        }
-        false
+/// The longest order that was right, and what could not follow it.
+fn story(calls: &[Call], observed: &Observed) -> String {
+    let mut search = Search::new(calls, observed);
+    search.succeeds();
+    let mut story = String::from("in this order all was well:\n");
+    let mut state = State::default();
+    for (number, moment) in &search.furthest {
+        let call = &calls[*number];
+        state = step(&state, &call.request, *moment, call.fencing_token()).state;
+        let _ = writeln!(story, "  decided at {}: {call}", moment.as_millis());
     }
-
-    /// The answered calls that are not done: number, when they returned, and what was said.
-    fn pending(&self) -> impl Iterator<Item = (usize, u64, &Answer)> {
-        let calls = self.calls.iter().enumerate().filter(|(number, _)| !self.done[*number]);
-        calls.filter_map(|(number, call)| match &call.end {
-            End::Answered { at, answer } => Some((number, *at, answer)),
-            End::Open => None,
-        })
-    }
-
-    fn tries(
-        &mut self,
-        number: usize,
-        answer: &Answer,
-        state: &State,
-        latest: Option<Moment>,
-    ) -> bool {
-        let moments = match answer.decided_at() {
-            Some(decided_at) if Some(decided_at) == latest && decided_at >= state.at => {
-                vec![decided_at]
-            }
-            Some(_) => return false,
-            None => state.turning_points(latest),
-        };
-        for moment in moments {
-            let after =
-                step(state, &self.calls[number].request, moment, specification::token(answer));
-            if after.answer == *answer {
-                // A refusal changes nothing: the earliest moment leaves most to the others.
-                return self.descends(number, moment, &after.state);
-            }
+    let _ = writeln!(story, "which leaves {state:#?}\nand none of these could follow:");
+    for (number, call) in calls.iter().enumerate() {
+        if !search.furthest.iter().any(|(done, _)| *done == number) {
+            let _ = writeln!(story, "  {call}");
         }
-        false
     }
-
-    /// A call without an answer, where it would change something. That it never happens is
-    /// tried as well: then it is left over in the end.
-    fn tries_open(&mut self, number: usize, state: &State, latest: Option<Moment>) -> bool {
-        let request = &self.calls[number].request;
-        let mut tried = HashSet::new();
-        for moment in self.observed.moments(request, state, latest) {
-            for token in self.observed.tokens(state) {
-                let after = step(state, request, moment, token);
-                if after.changed
-                    && tried.insert(format!("{:?}", after.state))
-                    && self.descends(number, moment, &after.state)
-                {
-                    return true;
-                }
-            }
-        }
-        false
-    }
-
-    fn descends(&mut self, number: usize, moment: Moment, state: &State) -> bool {
-        self.done[number] = true;
-        self.order.push((number, moment));
-        if self.order.len() > self.furthest.len() {
-            self.furthest = self.order.clone();
-        }
-        let reached = self.goes_on(state);
-        self.order.pop();
-        self.done[number] = false;
-        reached
-    }
-
-    /// The longest order that was right, and what could not follow it.
-    fn story(&self) -> String {
-        let mut story = String::new();
-        let mut state = State::default();
-        let mut tell = |mark: &str, number: usize, state: &State| {
-            let Call { request, called_at, end } = &self.calls[number];
-            let _ = writeln!(story, "{mark} {number}: at {called_at} {request:?}\n      {end:?}");
-            let _ = writeln!(story, "      leaves {state:?}");
-        };
-        for (number, moment) in &self.furthest {
-            let call = &self.calls[*number];
-            let token = match &call.end {
-                End::Answered { answer, .. } => specification::token(answer),
-                End::Open => None,
-            };
-            state = step(&state, &call.request, *moment, token).state;
-            tell("  then", *number, &state);
-        }
-        for number in 0..self.calls.len() {
-            if !self.furthest.iter().any(|(done, _)| *done == number) {
-                tell("  left", number, &state);
-            }
-        }
-        story
-    }
+    story
 }
-
-#[cfg(test)]
-mod tests;

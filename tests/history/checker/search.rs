@@ -1,0 +1,139 @@
+//! The search itself: the algorithm of Wing and Gong, which tries all orders that agree with
+//! real time, with Lowe's memory of the states that led nowhere.
+//!
+//! An answer says when it was decided, and the engine's clock never runs backwards: so among
+//! the answers that do, only the earliest moment may come next. Refusals say no moment, and
+//! calls without an answer say nothing: for those the moments are tried at which something
+//! changes, or that an answer speaks of.
+
+use std::collections::HashMap;
+
+use onced::domain::Moment;
+
+use super::observed::Observed;
+use super::specification::{State, step};
+use crate::calls::{Answer, Call, End};
+
+/// The calls on one key, and how far an order of them has come.
+pub struct Search<'a> {
+    calls: &'a [Call],
+    observed: &'a Observed,
+    done: Vec<bool>,
+    /// The calls in the order that is being tried, and the moment of each.
+    order: Vec<(usize, Moment)>,
+    /// Which calls were done in which state, where no order of the rest was right.
+    dead: HashMap<Vec<bool>, Vec<State>>,
+    /// The longest order of all.
+    pub furthest: Vec<(usize, Moment)>,
+}
+
+impl<'a> Search<'a> {
+    /// Of calls in the order in which they were sent.
+    pub fn new(calls: &'a [Call], observed: &'a Observed) -> Self {
+        Self {
+            calls,
+            observed,
+            done: vec![false; calls.len()],
+            order: Vec::new(),
+            dead: HashMap::new(),
+            furthest: Vec::new(),
+        }
+    }
+
+    /// Whether there is a right order.
+    pub fn succeeds(&mut self) -> bool {
+        self.goes_on(&State::default())
+    }
+
+    /// Whether the calls that are not done have a right order from `state` on.
+    fn goes_on(&mut self, state: &State) -> bool {
+        let Some(first_return) = self.pending().map(|(_, at, _)| at).min() else { return true };
+        let dead = self.dead.entry(self.done.clone()).or_default();
+        if dead.contains(state) {
+            return false;
+        }
+        dead.push(state.clone());
+        // Nothing may be decided later than what has to come after it.
+        let latest = self.pending().filter_map(|(_, _, answer)| answer.decided_at()).min();
+        for number in 0..self.calls.len() {
+            let call = &self.calls[number];
+            // It comes after every call that had returned before it was sent.
+            if self.done[number] || call.called_at > first_return {
+                continue;
+            }
+            let reached = match &call.end {
+                End::Answered { answer, .. } => self.tries(number, answer, state, latest),
+                End::Open => self.tries_open(number, state, latest),
+            };
+            if reached {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// The answered calls that are not done: number, when they returned, and what was said.
+    fn pending(&self) -> impl Iterator<Item = (usize, u64, &Answer)> {
+        let calls = self.calls.iter().enumerate().filter(|(number, _)| !self.done[*number]);
+        calls.filter_map(|(number, call)| match &call.end {
+            End::Answered { at, answer } => Some((number, *at, answer)),
+            End::Open => None,
+        })
+    }
+
+    fn tries(
+        &mut self,
+        number: usize,
+        answer: &Answer,
+        state: &State,
+        latest: Option<Moment>,
+    ) -> bool {
+        let moments = match answer.decided_at() {
+            Some(decided_at) if Some(decided_at) == latest && decided_at >= state.at => {
+                vec![decided_at]
+            }
+            Some(_) => return false,
+            None => state.turning_points(latest),
+        };
+        for moment in moments {
+            let after = step(state, &self.calls[number].request, moment, answer.fencing_token());
+            if after.answer == *answer {
+                // A refusal changes nothing: the earliest moment leaves most to the others.
+                return self.descends(number, moment, &after.state);
+            }
+        }
+        false
+    }
+
+    /// A call without an answer, where it would change something. That it never happens is
+    /// tried as well: then it is left over in the end.
+    fn tries_open(&mut self, number: usize, state: &State, latest: Option<Moment>) -> bool {
+        let request = &self.calls[number].request;
+        let mut tried = Vec::new();
+        for moment in self.observed.moments(request, state, latest) {
+            for token in self.observed.tokens(state) {
+                let after = step(state, request, moment, token);
+                if !after.changed || tried.contains(&after.state) {
+                    continue;
+                }
+                if self.descends(number, moment, &after.state) {
+                    return true;
+                }
+                tried.push(after.state);
+            }
+        }
+        false
+    }
+
+    fn descends(&mut self, number: usize, moment: Moment, state: &State) -> bool {
+        self.done[number] = true;
+        self.order.push((number, moment));
+        if self.order.len() > self.furthest.len() {
+            self.furthest = self.order.clone();
+        }
+        let reached = self.goes_on(state);
+        self.order.pop();
+        self.done[number] = false;
+        reached
+    }
+}
