@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use tonic::transport::Channel;
 use uuid::Uuid;
 
-use crate::calls::{Answer, Call, End, Meaning, Request, meaning};
+use crate::calls::{Answer, Call, End, Meaning, Request, Window, find_windows, meaning};
 use crate::dice::Dice;
 
 const KEYS: u64 = 3;
@@ -23,6 +23,8 @@ const CALLS: u64 = 16;
 /// Owner tokens of one key, which all callers share: so each of them now and then is the
 /// owner, was the owner, or never will be.
 const TOKENS: usize = 4;
+/// Most requests carry the first.
+const FINGERPRINTS: [u8; 2] = [1, 2];
 
 /// The retention of what ends without a Complete, in milliseconds: so short that keys become
 /// vacant again while their callers are at it.
@@ -42,12 +44,14 @@ pub fn settings() -> [&'static str; 8] {
     ]
 }
 
+type Client = IdempotencyServiceClient<Channel>;
+
 /// One set of keys and what was done to them.
 pub struct Round {
     keys: Vec<Key>,
     dice: Dice,
     began_at: Instant,
-    calls: Arc<Mutex<BTreeMap<String, Vec<Call>>>>,
+    calls: Arc<Mutex<Vec<Call>>>,
 }
 
 #[derive(Clone)]
@@ -74,19 +78,12 @@ impl Round {
     pub async fn run(&mut self, address: SocketAddr, strike: impl FnOnce()) {
         let mut connections = Vec::new();
         for _ in 0..CONNECTIONS {
-            let client = IdempotencyServiceClient::connect(format!("http://{address}"));
-            connections.push(client.await.unwrap());
+            connections.push(connect(address).await);
         }
         let made = Arc::new(Semaphore::new(0));
         let mut callers = JoinSet::new();
         for number in 0..CALLERS {
-            let caller = Caller {
-                client: connections[number % CONNECTIONS].clone(),
-                keys: self.keys.clone(),
-                dice: Dice(self.dice.roll()),
-                began_at: self.began_at,
-                calls: Arc::clone(&self.calls),
-            };
+            let caller = self.caller(connections[number % CONNECTIONS].clone());
             callers.spawn(caller.work(Arc::clone(&made)));
         }
         let half = u32::try_from(CALLERS as u64 * CALLS / 2).unwrap();
@@ -95,22 +92,51 @@ impl Round {
         callers.join_all().await;
     }
 
-    /// The calls on each key, in the order in which they were sent.
+    /// Asks for every key once more. The answers say when they were decided, so that the
+    /// refusals before them cannot be explained by what would have been true later.
+    pub async fn ask_once_more(&mut self, address: SocketAddr) {
+        let mut caller = self.caller(connect(address).await);
+        for key in self.keys.clone() {
+            for fingerprint in FINGERPRINTS {
+                let owner_token = Uuid::new_v4().to_string();
+                let request = caller.reserve(key.name.clone(), owner_token, fingerprint);
+                assert!(!caller.call(Request::Reserve(request)).await, "the server is gone");
+            }
+        }
+    }
+
+    fn caller(&mut self, client: Client) -> Caller {
+        Caller {
+            client,
+            keys: self.keys.clone(),
+            dice: Dice(self.dice.roll()),
+            began_at: self.began_at,
+            calls: Arc::clone(&self.calls),
+        }
+    }
+
+    /// The calls on each key.
     pub fn history(self) -> BTreeMap<String, Vec<Call>> {
-        let mut history = std::mem::take(&mut *self.calls.lock().unwrap());
-        for calls in history.values_mut() {
-            calls.sort_by_key(|call| call.called_at);
+        let mut calls = std::mem::take(&mut *self.calls.lock().unwrap());
+        find_windows(&mut calls);
+        let mut history = BTreeMap::<_, Vec<_>>::new();
+        for call in calls {
+            history.entry(call.request.key().to_owned()).or_default().push(call);
         }
         history
     }
 }
 
+async fn connect(address: SocketAddr) -> Client {
+    Client::connect(format!("http://{address}")).await.unwrap()
+}
+
 struct Caller {
-    client: IdempotencyServiceClient<Channel>,
+    client: Client,
     keys: Vec<Key>,
     dice: Dice,
     began_at: Instant,
-    calls: Arc<Mutex<BTreeMap<String, Vec<Call>>>>,
+    calls: Arc<Mutex<Vec<Call>>>,
 }
 
 impl Caller {
@@ -119,7 +145,8 @@ impl Caller {
     async fn work(mut self, made: Arc<Semaphore>) {
         for _ in 0..CALLS {
             let key = self.keys[self.dice.below(KEYS) as usize].clone();
-            let is_open = self.call(key).await;
+            let request = self.request(&key);
+            let is_open = self.call(request).await;
             made.add_permits(1);
             if is_open {
                 break;
@@ -135,8 +162,7 @@ impl Caller {
 
     /// Makes one call and writes it down, unless it surely did nothing: an effect of such a
     /// call then has no cause in the history. Says whether it is open.
-    async fn call(&mut self, key: Key) -> bool {
-        let request = self.request(&key);
+    async fn call(&mut self, request: Request) -> bool {
         let called_at = self.now();
         let meaning = match self.send(request.clone()).await {
             Ok(answer) => Meaning::Answered(answer),
@@ -148,8 +174,8 @@ impl Caller {
             Meaning::Nothing => return false,
         };
         let is_open = matches!(end, End::Open);
-        let call = Call { request, called_at, end };
-        self.calls.lock().unwrap().entry(key.name).or_default().push(call);
+        let call = Call { request, called_at, end, decided: Window::default() };
+        self.calls.lock().unwrap().push(call);
         is_open
     }
 
@@ -161,17 +187,10 @@ impl Caller {
         let owner_token = key.owner_tokens[self.dice.below(TOKENS as u64) as usize].clone();
         let (namespace, key) = (String::new(), key.name.clone());
         match self.dice.below(20) {
-            0..8 => Request::Reserve(v1::ReserveRequest {
-                namespace,
-                key,
-                fingerprint: if self.dice.below(12) == 0 { vec![2] } else { vec![1] },
-                holder: owner_token[..8].to_owned(),
-                owner_token,
-                lease: self.span(&[100, 140, 250]),
-                lease_expiry_action: if self.dice.below(4) == 0 { 2 } else { 1 },
-                wait_timeout: None,
-                retry_failed: self.dice.below(2) == 0,
-            }),
+            0..8 => {
+                let fingerprint = FINGERPRINTS[usize::from(self.dice.below(12) == 0)];
+                Request::Reserve(self.reserve(key, owner_token, fingerprint))
+            }
             8..12 => Request::Complete(v1::CompleteRequest {
                 namespace,
                 key,
@@ -192,6 +211,20 @@ impl Caller {
                 checkpoint: (self.dice.below(2) == 0).then(|| self.dice.bytes(4)),
             }),
             _ => Request::Lookup(v1::LookupRequest { namespace, key, wait_timeout: None }),
+        }
+    }
+
+    fn reserve(&mut self, key: String, owner_token: String, fingerprint: u8) -> v1::ReserveRequest {
+        v1::ReserveRequest {
+            namespace: String::new(),
+            key,
+            fingerprint: vec![fingerprint],
+            holder: owner_token[..8].to_owned(),
+            owner_token,
+            lease: self.span(&[100, 140, 250]),
+            lease_expiry_action: if self.dice.below(4) == 0 { 2 } else { 1 },
+            wait_timeout: None,
+            retry_failed: self.dice.below(2) == 0,
         }
     }
 

@@ -18,6 +18,18 @@ pub enum Request {
     Lookup(v1::LookupRequest),
 }
 
+impl Request {
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Reserve(it) => &it.key,
+            Self::Complete(it) => &it.key,
+            Self::Release(it) => &it.key,
+            Self::Renew(it) => &it.key,
+            Self::Lookup(it) => &it.key,
+        }
+    }
+}
+
 /// What came back.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Answer {
@@ -46,6 +58,29 @@ pub struct Call {
     /// When it was sent, in nanoseconds since the test began.
     pub called_at: u64,
     pub end: End,
+    pub decided: Window,
+}
+
+/// Between which moments of the service a call was decided, both included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    pub from: Moment,
+    pub until: Option<Moment>,
+}
+
+impl Window {
+    pub fn holds(&self, moment: Moment) -> bool {
+        self.from <= moment && self.until.is_none_or(|until| moment <= until)
+    }
+
+    /// What this one and the time from one moment to the other have in common.
+    pub fn between(&self, from: Moment, until: Option<Moment>) -> Self {
+        let until = match (self.until, until) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        Self { from: self.from.max(from), until }
+    }
 }
 
 impl Call {
@@ -63,6 +98,28 @@ impl Call {
             End::Answered { answer, .. } => answer.fencing_token(),
             End::Open => None,
         }
+    }
+}
+
+/// Finds the windows of calls of one service, whatever their keys. It has one clock, which
+/// never runs backwards: so nothing was decided before what had returned when it was sent, nor
+/// after what was sent when it had returned. Refusals, which show no moment, are bound by it.
+pub fn find_windows(calls: &mut [Call]) {
+    let mut known = Vec::new();
+    for call in calls.iter() {
+        if let End::Answered { at, answer } = &call.end
+            && let Some(decided_at) = answer.decided_at()
+        {
+            known.push((call.called_at, *at, decided_at));
+        }
+    }
+    for call in calls {
+        let before = known.iter().filter(|(_, returned_at, _)| *returned_at < call.called_at);
+        call.decided.from = before.map(|known| known.2).max().unwrap_or_default();
+        call.decided.until = call.returned_at().and_then(|at| {
+            let after = known.iter().filter(|(called_at, _, _)| *called_at > at);
+            after.map(|known| known.2).min()
+        });
     }
 }
 

@@ -54,6 +54,7 @@ async fn rounds(engine: &str, breaks: Break, rounds: u64, start: impl Fn() -> Pr
                 round.run(server.address, || {}).await;
             }
         }
+        round.ask_once_more(server.address).await;
         for (key, calls) in round.history() {
             tally.add(&calls);
             if let Err(story) = checker::check(&calls) {

@@ -43,6 +43,7 @@ fn until_then(calls: &[Call], until: u64) -> Vec<Call> {
         let mut call = call.clone();
         if call.returned_at().is_some_and(|at| at > until) {
             call.end = End::Open;
+            call.decided.until = None;
         }
         known.push(call);
     }

@@ -9,7 +9,7 @@ use onced::pb::v1::reserve_response::Outcome;
 
 use super::specification::{State, command};
 use crate::callers::RETENTION;
-use crate::calls::{Answer, Call, End, Request, moment};
+use crate::calls::{Answer, Call, End, Request, Window, moment};
 
 /// What the answers of a history speak of: traces of the calls that were not answered.
 pub struct Observed {
@@ -32,14 +32,15 @@ impl Observed {
     fn see(&mut self, answer: &Answer) {
         let mut times = Vec::new();
         match answer {
-            Answer::Reserve(answer) => match answer.outcome.as_ref().unwrap() {
-                Outcome::Granted(it) => {
+            Answer::Reserve(answer) => match answer.outcome.as_ref() {
+                Some(Outcome::Granted(it)) => {
                     self.tokens.insert(it.fencing_token);
                     times.push(&it.lease_expire_time);
                 }
-                Outcome::InProgress(it) => times.push(&it.lease_expire_time),
-                Outcome::InDoubt(it) => times.push(&it.lease_expire_time),
-                Outcome::Completed(it) => self.see_completion(it),
+                Some(Outcome::InProgress(it)) => times.push(&it.lease_expire_time),
+                Some(Outcome::InDoubt(it)) => times.push(&it.lease_expire_time),
+                Some(Outcome::Completed(it)) => self.see_completion(it),
+                None => {}
             },
             Answer::Complete(it) => self.see_completion(it.completion.as_ref().unwrap()),
             Answer::Renew(it) => times.push(&it.lease_expire_time),
@@ -64,7 +65,7 @@ impl Observed {
 
     /// When `request` may have been decided: now, where another phase begins, or so that it
     /// explains a moment that somebody saw.
-    pub fn moments(&self, request: &Request, state: &State, latest: Option<Moment>) -> Vec<Moment> {
+    pub fn moments(&self, request: &Request, state: &State, window: Window) -> Vec<Moment> {
         let spans = match command(request) {
             Some(Command::Reserve(Reserve { lease, .. }) | Command::Renew(Renew { lease, .. })) => {
                 vec![lease, Span::from_millis(lease.as_millis() + RETENTION)]
@@ -74,13 +75,13 @@ impl Observed {
             // It changes nothing.
             None => return Vec::new(),
         };
-        let mut moments = state.turning_points(latest);
+        let mut moments = state.turning_points(window);
         for seen in &self.moments {
             moments.push(*seen);
             let before = |span: &Span| Moment::from_millis(seen.as_millis() - span.as_millis());
             moments.extend(spans.iter().map(before));
         }
-        moments.retain(|it| *it >= state.at && latest.is_none_or(|latest| *it <= latest));
+        moments.retain(|moment| window.holds(*moment));
         moments
     }
 

@@ -1,5 +1,5 @@
 //! Histories written by hand. Moments of the service and of the callers run alike in them:
-//! both count milliseconds from the same beginning.
+//! both count milliseconds from the same beginning, so each call is decided while it is made.
 
 use std::ops::RangeInclusive;
 
@@ -11,7 +11,7 @@ use prost_types::{Duration, Timestamp};
 use sha2::{Digest as _, Sha256};
 
 use super::check;
-use crate::calls::{Answer, Call, End, Request};
+use crate::calls::{Answer, Call, End, Request, Window};
 
 /// Owner tokens.
 pub const A: &str = "aaaaaaaa-0000-4000-8000-000000000000";
@@ -41,12 +41,20 @@ pub fn illegal(calls: &[Call]) {
 /// A call that was sent and answered within `during`.
 pub fn call(during: RangeInclusive<u64>, request: Request, answer: Answer) -> Call {
     let at = during.end() * 1_000_000;
-    Call { request, called_at: during.start() * 1_000_000, end: End::Answered { at, answer } }
+    let called_at = during.start() * 1_000_000;
+    let decided = window(*during.start(), Some(*during.end()));
+    Call { request, called_at, end: End::Answered { at, answer }, decided }
 }
 
 /// A call that was never answered.
 pub fn open(called_at: u64, request: Request) -> Call {
-    Call { request, called_at: called_at * 1_000_000, end: End::Open }
+    let decided = window(called_at, None);
+    Call { request, called_at: called_at * 1_000_000, end: End::Open, decided }
+}
+
+fn window(from: u64, until: Option<u64>) -> Window {
+    let moment = |millis| Moment::from_millis(i64::try_from(millis).unwrap());
+    Window { from: moment(from), until: until.map(moment) }
 }
 
 fn millis(millis: i64) -> Option<Duration> {

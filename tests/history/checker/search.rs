@@ -12,7 +12,7 @@ use onced::domain::Moment;
 
 use super::observed::Observed;
 use super::specification::{State, step};
-use crate::calls::{Answer, Call, End};
+use crate::calls::{Answer, Call, End, Window};
 
 /// The calls on one key, and how far an order of them has come.
 pub struct Search<'a> {
@@ -61,9 +61,10 @@ impl<'a> Search<'a> {
             if self.done[number] || call.called_at > first_return {
                 continue;
             }
+            let window = call.decided.between(state.at, latest);
             let reached = match &call.end {
-                End::Answered { answer, .. } => self.tries(number, answer, state, latest),
-                End::Open => self.tries_open(number, state, latest),
+                End::Answered { answer, .. } => self.tries(number, answer, state, window),
+                End::Open => self.tries_open(number, state, window),
             };
             if reached {
                 return true;
@@ -81,19 +82,11 @@ impl<'a> Search<'a> {
         })
     }
 
-    fn tries(
-        &mut self,
-        number: usize,
-        answer: &Answer,
-        state: &State,
-        latest: Option<Moment>,
-    ) -> bool {
+    fn tries(&mut self, number: usize, answer: &Answer, state: &State, window: Window) -> bool {
         let moments = match answer.decided_at() {
-            Some(decided_at) if Some(decided_at) == latest && decided_at >= state.at => {
-                vec![decided_at]
-            }
+            Some(decided_at) if window.holds(decided_at) => vec![decided_at],
             Some(_) => return false,
-            None => state.turning_points(latest),
+            None => state.turning_points(window),
         };
         for moment in moments {
             let after = step(state, &self.calls[number].request, moment, answer.fencing_token());
@@ -107,10 +100,10 @@ impl<'a> Search<'a> {
 
     /// A call without an answer, where it would change something. That it never happens is
     /// tried as well: then it is left over in the end.
-    fn tries_open(&mut self, number: usize, state: &State, latest: Option<Moment>) -> bool {
+    fn tries_open(&mut self, number: usize, state: &State, window: Window) -> bool {
         let request = &self.calls[number].request;
         let mut tried = Vec::new();
-        for moment in self.observed.moments(request, state, latest) {
+        for moment in self.observed.moments(request, state, window) {
             for token in self.observed.tokens(state) {
                 let after = step(state, request, moment, token);
                 if !after.changed || tried.contains(&after.state) {

@@ -8,7 +8,7 @@ use onced::pb::v1;
 use onced::pb::v1::reserve_response::Outcome;
 
 use crate::callers::RETENTION;
-use crate::calls::{Answer, Request};
+use crate::calls::{Answer, Request, Window};
 
 /// A key between two calls.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,16 +21,17 @@ pub struct State {
 }
 
 impl State {
-    /// The moments until `latest` from which on another phase begins, and the earliest of all.
-    pub fn turning_points(&self, latest: Option<Moment>) -> Vec<Moment> {
-        let mut moments = vec![self.at];
+    /// The moments of a window from which on another phase begins, and the earliest of all.
+    pub fn turning_points(&self, window: Window) -> Vec<Moment> {
+        let mut moments = vec![window.from];
         if let Some(record) = &self.record {
             if let onced::domain::State::Reserved { lease_until, .. } = &record.state {
                 moments.push(*lease_until);
             }
             moments.push(record.retained_until());
         }
-        moments.retain(|it| *it >= self.at && latest.is_none_or(|latest| *it <= latest));
+        moments.retain(|moment| window.holds(*moment));
+        moments.sort_unstable();
         moments
     }
 }
