@@ -19,7 +19,7 @@ const KEYS: u64 = 3;
 const CALLERS: usize = 8;
 const CONNECTIONS: usize = 3;
 /// How many calls each of them makes until the break, and after it.
-const CALLS: u64 = 16;
+const CALLS: u64 = 24;
 /// Owner tokens of one key, which all callers share: so each of them now and then is the
 /// owner, was the owner, or never will be.
 const TOKENS: usize = 4;
@@ -52,6 +52,8 @@ pub struct Round {
     dice: Dice,
     began_at: Instant,
     calls: Arc<Mutex<Vec<Call>>>,
+    /// Who was granted each key last, as far as callers were told.
+    owners: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 #[derive(Clone)]
@@ -71,6 +73,7 @@ impl Round {
             dice: Dice(seed),
             began_at: Instant::now(),
             calls: Arc::default(),
+            owners: Arc::default(),
         }
     }
 
@@ -112,6 +115,7 @@ impl Round {
             dice: Dice(self.dice.roll()),
             began_at: self.began_at,
             calls: Arc::clone(&self.calls),
+            owners: Arc::clone(&self.owners),
         }
     }
 
@@ -137,6 +141,7 @@ struct Caller {
     dice: Dice,
     began_at: Instant,
     calls: Arc<Mutex<Vec<Call>>>,
+    owners: Arc<Mutex<BTreeMap<String, String>>>,
 }
 
 impl Caller {
@@ -153,7 +158,7 @@ impl Caller {
             }
             if self.dice.below(3) == 0 {
                 // So that leases lapse and retentions end in between.
-                tokio::time::sleep(Duration::from_millis(self.dice.below(90))).await;
+                tokio::time::sleep(Duration::from_millis(self.dice.below(160))).await;
             }
         }
         // Whoever leaves early is not waited for.
@@ -173,6 +178,12 @@ impl Caller {
             Meaning::Open => End::Open,
             Meaning::Nothing => return false,
         };
+        if let End::Answered { answer, .. } = &end
+            && let Some(granted) = answer.granted()
+        {
+            let owner_token = granted.owner_token.clone();
+            self.owners.lock().unwrap().insert(request.key().to_owned(), owner_token);
+        }
         let is_open = matches!(end, End::Open);
         let call = Call { request, called_at, end, decided: Window::default() };
         self.calls.lock().unwrap().push(call);
@@ -184,14 +195,20 @@ impl Caller {
     }
 
     fn request(&mut self, key: &Key) -> Request {
-        let owner_token = key.owner_tokens[self.dice.below(TOKENS as u64) as usize].clone();
+        let any = key.owner_tokens[self.dice.below(TOKENS as u64) as usize].clone();
         let (namespace, key) = (String::new(), key.name.clone());
-        match self.dice.below(20) {
-            0..8 => {
+        let choice = self.dice.below(20);
+        let owner_token = match self.owners.lock().unwrap().get(&key) {
+            // Mostly the owner, as far as anybody knows: strangers change nothing.
+            Some(owner) if choice >= 9 && self.dice.below(3) > 0 => owner.clone(),
+            _ => any,
+        };
+        match choice {
+            0..9 => {
                 let fingerprint = FINGERPRINTS[usize::from(self.dice.below(12) == 0)];
                 Request::Reserve(self.reserve(key, owner_token, fingerprint))
             }
-            8..12 => Request::Complete(v1::CompleteRequest {
+            9..12 => Request::Complete(v1::CompleteRequest {
                 namespace,
                 key,
                 owner_token,
@@ -200,14 +217,14 @@ impl Caller {
                     payload: vec![self.dice.below(2) as u8; 9],
                     ..Default::default()
                 }),
-                retention: self.span(&[100, 200, 300]),
+                retention: self.span(&[100, 100, 250]),
             }),
-            12..14 => Request::Release(v1::ReleaseRequest { namespace, key, owner_token }),
-            14..16 => Request::Renew(v1::RenewRequest {
+            12..13 => Request::Release(v1::ReleaseRequest { namespace, key, owner_token }),
+            13..16 => Request::Renew(v1::RenewRequest {
                 namespace,
                 key,
                 owner_token,
-                lease: self.span(&[100, 160]),
+                lease: self.span(&[100, 130]),
                 checkpoint: (self.dice.below(2) == 0).then(|| self.dice.bytes(4)),
             }),
             _ => Request::Lookup(v1::LookupRequest { namespace, key, wait_timeout: None }),
@@ -221,8 +238,8 @@ impl Caller {
             fingerprint: vec![fingerprint],
             holder: owner_token[..8].to_owned(),
             owner_token,
-            lease: self.span(&[100, 140, 250]),
-            lease_expiry_action: if self.dice.below(4) == 0 { 2 } else { 1 },
+            lease: self.span(&[100, 100, 130, 200]),
+            lease_expiry_action: if self.dice.below(3) == 0 { 2 } else { 1 },
             wait_timeout: None,
             retry_failed: self.dice.below(2) == 0,
         }

@@ -171,14 +171,19 @@ pub fn moment(timestamp: &prost_types::Timestamp) -> Moment {
 }
 
 impl Answer {
-    /// The fencing token of a grant.
-    pub fn fencing_token(&self) -> Option<i64> {
+    /// The grant, where it is one.
+    pub fn granted(&self) -> Option<&v1::Granted> {
         match self {
             Self::Reserve(v1::ReserveResponse { outcome: Some(Outcome::Granted(it)), .. }) => {
-                Some(it.fencing_token)
+                Some(it)
             }
             _ => None,
         }
+    }
+
+    /// The fencing token of a grant.
+    pub fn fencing_token(&self) -> Option<i64> {
+        self.granted().map(|granted| granted.fencing_token)
     }
 
     /// When it was decided, where it says so.

@@ -41,8 +41,13 @@ enum Break {
 async fn rounds(engine: &str, breaks: Break, rounds: u64, start: impl Fn() -> Process) {
     let mut dice = Dice(seed());
     let mut tally = Tally::default();
+    let with_breaks = breaks != Break::Nothing;
     let mut server = start();
-    for number in 0..rounds {
+    // What happens is a matter of timing too: some more rounds reach what these did not.
+    for number in 0..rounds * 5 {
+        if number >= rounds && tally.missing(with_breaks).is_empty() {
+            break;
+        }
         let mut round = Round::new(number, dice.roll());
         match breaks {
             Break::Nothing => round.run(server.address, || {}).await,
@@ -62,7 +67,8 @@ async fn rounds(engine: &str, breaks: Break, rounds: u64, start: impl Fn() -> Pr
             }
         }
     }
-    tally.reached_everything(breaks != Break::Nothing);
+    println!("{engine}: {tally:?}");
+    assert_eq!(tally.missing(with_breaks), [""; 0], "these were never met");
     Row {
         promise: "1 linearizable per key, 3 fencing tokens rise, 4 expiry is judged when read",
         attack: &format!("histories of competing callers, {engine}"),
