@@ -80,7 +80,7 @@ async fn rounds(engine: &str, breaks: Break, rounds: u64, start: impl Fn() -> Pr
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn histories_in_memory_are_linearizable() {
-    rounds("memory", Break::Nothing, effort(4, 150), || Process::in_memory(&settings())).await;
+    rounds("memory", Break::Nothing, effort(4, 100), || Process::in_memory(&settings())).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -96,5 +96,5 @@ async fn histories_on_rocksdb_are_linearizable_across_kills() {
     let dir = TempDir::new().unwrap();
     let data = dir.path().join("data");
     let start = || Process::serve(&data, &settings());
-    rounds("RocksDB killed with -9", Break::Restart(Signal::KILL), effort(4, 150), start).await;
+    rounds("RocksDB killed with -9", Break::Restart(Signal::KILL), effort(4, 100), start).await;
 }
