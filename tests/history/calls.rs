@@ -43,6 +43,7 @@ pub enum Answer {
 }
 
 /// How a call ended.
+#[expect(clippy::large_enum_variant)] // Nearly all calls are answered.
 #[derive(Clone, Debug)]
 pub enum End {
     /// Answered, so many nanoseconds after the test began.
@@ -137,6 +138,7 @@ impl fmt::Display for Call {
 }
 
 /// What an answer or a status means for the history.
+#[expect(clippy::large_enum_variant)] // Nearly all calls are answered.
 pub enum Meaning {
     Answered(Answer),
     /// It surely did not happen.
