@@ -13,12 +13,34 @@ use std::path::Path;
 
 use crate::storage::OpenError;
 
-/// Makes sure that the directory at `path` is there and stays there.
+/// Makes sure that the directory at `path` is there and stays there, and that it holds a whole
+/// store or none.
 pub fn make(path: &Path) -> Result<(), OpenError> {
-    let absolute = std::path::absolute(path);
-    absolute
-        .and_then(|absolute| make_durably(&absolute))
-        .map_err(|error| OpenError::Unavailable { path: path.to_owned(), cause: error.to_string() })
+    let beheaded = std::path::absolute(path).and_then(|absolute| {
+        make_durably(&absolute)?;
+        is_beheaded(&absolute)
+    });
+    let path = path.to_owned();
+    match beheaded {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(OpenError::Damaged { path, cause: "its file CURRENT is missing".into() }),
+        Err(error) => Err(OpenError::Unavailable { path, cause: error.to_string() }),
+    }
+}
+
+/// Whether there are logs or tables, and nothing that leads to them. A creation that was cut
+/// short leaves neither: CURRENT comes before both.
+fn is_beheaded(path: &Path) -> io::Result<bool> {
+    if path.join("CURRENT").try_exists()? {
+        return Ok(false);
+    }
+    for entry in fs::read_dir(path)? {
+        let name = entry?.file_name();
+        if Path::new(&name).extension().is_some_and(|it| it == "sst" || it == "log") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 fn make_durably(path: &Path) -> io::Result<()> {
