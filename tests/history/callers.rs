@@ -217,7 +217,7 @@ impl Caller {
                     payload: vec![self.dice.below(2) as u8; 9],
                     ..Default::default()
                 }),
-                retention: self.span(&[100, 100, 250]),
+                retention: self.span(&[100, 100, 250, 700]),
             }),
             12..13 => Request::Release(v1::ReleaseRequest { namespace, key, owner_token }),
             13..16 => Request::Renew(v1::RenewRequest {
