@@ -19,13 +19,16 @@ use self::search::Search;
 use self::specification::{State, step};
 use crate::calls::{Call, End};
 
-/// Whether the calls on one key are linearizable; if not, the story of how far it goes.
-pub fn check(calls: &[Call]) -> Result<(), String> {
+/// Whether the calls on one key are linearizable; if not, the story of how far it goes. A search
+/// that gives up counts as no, and the story says so.
+/// Otherwise, how many steps it took to see it.
+pub fn check(calls: &[Call]) -> Result<u64, String> {
     let mut calls = calls.to_vec();
     calls.sort_by_key(|call| call.called_at);
     let observed = Observed::of(&calls);
-    if Search::new(&calls, &observed).succeeds() {
-        return Ok(());
+    let mut search = Search::new(&calls, &observed);
+    if search.succeeds() {
+        return Ok(search.steps);
     }
     let mut returns: Vec<u64> = calls.iter().filter_map(Call::returned_at).collect();
     returns.sort_unstable();
@@ -54,7 +57,11 @@ fn until_then(calls: &[Call], until: u64) -> Vec<Call> {
 fn story(calls: &[Call], observed: &Observed) -> String {
     let mut search = Search::new(calls, observed);
     search.succeeds();
-    let mut story = String::from("in this order all was well:\n");
+    let mut story = String::new();
+    if search.gave_up() {
+        story.push_str("(not all orders were tried: this is the longest of those that were)\n");
+    }
+    story.push_str("in this order all was well:\n");
     let mut state = State::default();
     for (number, moment) in &search.furthest {
         let call = &calls[*number];

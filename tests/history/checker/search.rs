@@ -14,6 +14,10 @@ use super::observed::Observed;
 use super::specification::{State, step};
 use crate::calls::{Answer, Call, End, Window};
 
+/// How many steps a search takes at most. Where there is a right order it takes some hundreds;
+/// to be sure that there is none may take for ever where many calls are open.
+const MAX_STEPS: u64 = 200_000;
+
 /// The calls on one key, and how far an order of them has come.
 pub struct Search<'a> {
     calls: &'a [Call],
@@ -25,6 +29,8 @@ pub struct Search<'a> {
     dead: HashMap<Vec<bool>, Vec<State>>,
     /// The longest order of all.
     pub furthest: Vec<(usize, Moment)>,
+    /// How many steps it took.
+    pub steps: u64,
 }
 
 impl<'a> Search<'a> {
@@ -37,17 +43,26 @@ impl<'a> Search<'a> {
             order: Vec::new(),
             dead: HashMap::new(),
             furthest: Vec::new(),
+            steps: 0,
         }
     }
 
-    /// Whether there is a right order.
+    /// Whether there is a right order, as far as the search goes.
     pub fn succeeds(&mut self) -> bool {
         self.goes_on(&State::default())
+    }
+
+    pub fn gave_up(&self) -> bool {
+        self.steps > MAX_STEPS
     }
 
     /// Whether the calls that are not done have a right order from `state` on.
     fn goes_on(&mut self, state: &State) -> bool {
         let Some(first_return) = self.pending().map(|(_, at, _)| at).min() else { return true };
+        self.steps += 1;
+        if self.gave_up() {
+            return false;
+        }
         let dead = self.dead.entry(self.done.clone()).or_default();
         if dead.contains(state) {
             return false;
