@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test proof lint release setup
+.PHONY: help run test proof soak lint release setup
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -18,6 +18,19 @@ test: setup ## Run all tests; ARGS="decide" picks some by name
 
 proof: setup ## Attack every promise at length, about half an hour, and print what was lost
 	@.ci/proof
+
+# The length of the mixed load of the long run in seconds, and how many keys expire at once before.
+LENGTH ?= 600
+KEYS ?= 10000000
+
+soak: release ## Run for LENGTH=600 seconds and let KEYS=10000000 expire; figures, and a plot in SVG
+	@mkdir -p target/soak
+	@.ci/with-progress cargo test --no-run --test soak
+	@target=$$(cargo metadata --format-version 1 --no-deps | sed 's/.*"target_directory":"\([^"]*\)".*/\1/'); \
+	ONCED_TEST_SOAK_BINARY=$$target/release/onced ONCED_TEST_SOAK_PLOT=target/soak/soak.svg \
+	ONCED_TEST_SOAK_SECONDS=$(LENGTH) ONCED_TEST_SOAK_KEYS=$(KEYS) \
+	    cargo test --quiet --test soak -- --nocapture
+	@echo "The plot is target/soak/soak.svg"
 
 lint: setup ## Check the formatting, clippy's lints and the protos (needs buf)
 	cargo fmt --check

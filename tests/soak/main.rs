@@ -39,13 +39,13 @@ fn setting(name: &str, otherwise: u64) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_files_and_disk_reach_a_level_and_expiry_is_no_cliff() {
     let plan = Plan {
-        keys: setting("ONCED_SOAK_KEYS", effort(10_000, 300_000)),
+        keys: setting("ONCED_TEST_SOAK_KEYS", effort(10_000, 300_000)),
         quiet: Duration::from_secs(effort(1, 15)),
-        mixed: Duration::from_secs(setting("ONCED_SOAK_SECONDS", effort(3, 120))),
+        mixed: Duration::from_secs(setting("ONCED_TEST_SOAK_SECONDS", effort(3, 120))),
     };
     let report = run::run(&plan).await;
     println!("{}", report.table);
-    if let Some(path) = std::env::var_os("ONCED_SOAK_PLOT") {
+    if let Some(path) = std::env::var_os("ONCED_TEST_SOAK_PLOT") {
         plot::draw(&report, path.as_ref());
     }
     Row {

@@ -64,7 +64,7 @@ struct Run {
 pub async fn run(plan: &Plan) -> Report {
     let dir = TempDir::new().unwrap();
     let began_at = Instant::now();
-    let binary = std::env::var_os("ONCED_SOAK_BINARY")
+    let binary = std::env::var_os("ONCED_TEST_SOAK_BINARY")
         .map_or_else(|| env!("CARGO_BIN_EXE_onced").into(), PathBuf::from);
     let mut run = Run {
         shim: Shim::new(),
@@ -112,7 +112,7 @@ impl Run {
 
     async fn start(&mut self, phase: &'static str, settings: &[&str]) {
         let mut command = self.shim.onced();
-        if std::env::var_os("ONCED_SOAK_BINARY").is_some() {
+        if std::env::var_os("ONCED_TEST_SOAK_BINARY").is_some() {
             command = self.shim.preloaded_into(&self.binary);
         }
         let settings = [&COMMON[..], settings].concat();
@@ -190,7 +190,7 @@ impl Run {
 
     async fn mixed(&self, length: Duration) {
         let began_at = Instant::now();
-        let slice = (length / 8).min(Duration::from_secs(30));
+        let slice = (length / 8).clamp(Duration::from_secs(3), Duration::from_secs(30));
         while began_at.elapsed() < length {
             for workload in ["cycle", "reserve", "replay", "lookup"] {
                 self.bench(workload, slice / 4, ["4", "16"]).await;
