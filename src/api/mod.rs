@@ -10,4 +10,4 @@ pub mod service;
 pub mod status;
 
 pub use decode::Limits;
-pub use service::IdempotencyApi;
+pub use service::{IdempotencyApi, LargeAnswer};

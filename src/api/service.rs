@@ -7,10 +7,34 @@ use tonic::{Request, Response, Status};
 
 use super::decode::{self, Limits};
 use super::{encode, status};
-use crate::domain::{Command, Decision, RecordKey};
+use crate::domain::{Command, Completion, Decision, RecordKey, State};
 use crate::pb::v1::idempotency_service_server::IdempotencyService;
 use crate::pb::v1::{self, reserve_response};
-use crate::storage::{Decided, Engine};
+use crate::storage::{Decided, Engine, EngineError};
+
+/// Goes with an answer that carries a stored response, for whoever bounds what answers hold.
+#[derive(Clone, Copy, Debug)]
+pub struct LargeAnswer {
+    /// The size of the response in bytes.
+    pub bytes: usize,
+    /// What the caller is told where there is no room for it.
+    pub otherwise: EngineError,
+}
+
+impl LargeAnswer {
+    fn of(completion: &Completion, otherwise: EngineError) -> Self {
+        Self { bytes: completion.response.payload.len(), otherwise }
+    }
+
+    /// `answer`, and how large it is.
+    fn with<T>(large: Option<Self>, answer: T) -> Response<T> {
+        let mut response = Response::new(answer);
+        if let Some(large) = large {
+            response.extensions_mut().insert(large);
+        }
+        response
+    }
+}
 
 /// The service: stateless, one engine, one set of limits.
 #[derive(Clone)]
@@ -65,6 +89,10 @@ impl IdempotencyService for IdempotencyApi {
         let (key, command) =
             decode::reserve(request.into_inner(), &self.limits).map_err(status::invalid)?;
         let Decided { answer, decided_at } = self.apply(key, command, deadline).await?;
+        let large = match &answer {
+            Decision::Replayed(end) => Some(LargeAnswer::of(end, EngineError::Overloaded)),
+            _ => None,
+        };
         let outcome = match answer {
             Decision::Granted(granted) => {
                 reserve_response::Outcome::Granted(encode::granted(granted))
@@ -80,10 +108,11 @@ impl IdempotencyService for IdempotencyApi {
             }
             _ => return Err(mismatched()),
         };
-        Ok(Response::new(v1::ReserveResponse {
+        let answer = v1::ReserveResponse {
             outcome: Some(outcome),
             decide_time: Some(encode::timestamp(decided_at)),
-        }))
+        };
+        Ok(LargeAnswer::with(large, answer))
     }
 
     async fn complete(
@@ -95,10 +124,15 @@ impl IdempotencyService for IdempotencyApi {
             decode::complete(request.into_inner(), &self.limits).map_err(status::invalid)?;
         let Decided { answer, decided_at } = self.apply(key, command, deadline).await?;
         match answer {
-            Decision::Completed(completion) => Ok(Response::new(v1::CompleteResponse {
-                completion: Some(encode::completion(&completion)),
-                decide_time: Some(encode::timestamp(decided_at)),
-            })),
+            Decision::Completed(completion) => {
+                // It is done: sent again, the call finds it so.
+                let large = LargeAnswer::of(&completion, EngineError::OutcomeUnknown);
+                let answer = v1::CompleteResponse {
+                    completion: Some(encode::completion(&completion)),
+                    decide_time: Some(encode::timestamp(decided_at)),
+                };
+                Ok(LargeAnswer::with(Some(large), answer))
+            }
             _ => Err(mismatched()),
         }
     }
@@ -145,9 +179,14 @@ impl IdempotencyService for IdempotencyApi {
         let Decided { answer, decided_at } =
             self.engine.lookup(key, deadline).await.map_err(status::unanswered)?;
         let record = answer.ok_or_else(|| status::not_found(&named))?;
-        Ok(Response::new(v1::LookupResponse {
+        let large = match &record.state {
+            State::Completed(end) => Some(LargeAnswer::of(end, EngineError::Overloaded)),
+            State::Reserved { .. } | State::Released { .. } => None,
+        };
+        let answer = v1::LookupResponse {
             record: Some(encode::record(record, decided_at)),
             decide_time: Some(encode::timestamp(decided_at)),
-        }))
+        };
+        Ok(LargeAnswer::with(large, answer))
     }
 }

@@ -71,6 +71,9 @@ pub struct Settings {
     pub max_connections: usize,
     /// Calls at a time on one connection, 1 to 1,000,000. Default 1,024.
     pub max_concurrent_streams: u32,
+    /// What large messages may hold in memory, all connections together, in bytes, 16 MiB to
+    /// 1 TiB: whatever a request or an answer has beyond 64 KiB. Default 256 MiB.
+    pub max_large_message_bytes: usize,
     /// How old a connection may become before its client is told to open another one, 1 s
     /// to 30 days; `None` for ever. Default 30 min.
     pub connection_max_age: Option<Duration>,

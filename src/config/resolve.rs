@@ -53,6 +53,7 @@ impl Resolved {
             max_in_flight: reader.bounded("max_in_flight"),
             max_connections: reader.bounded("max_connections"),
             max_concurrent_streams: reader.bounded("max_concurrent_streams"),
+            max_large_message_bytes: reader.bounded::<Size>("max_large_message_bytes").0,
             connection_max_age: reader.bounded_or_off("connection_max_age").map(|span| span.0),
             keepalive_interval: reader.bounded_or_off("keepalive_interval").map(|span| span.0),
             keepalive_timeout: reader.bounded::<Timespan>("keepalive_timeout").0,

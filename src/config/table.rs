@@ -113,6 +113,9 @@ pub const SETTINGS: &[Setting] = &[
         "Connections at a time").within("1", "1000000"),
     row(LIMITS, "max_concurrent_streams", Number, "1024",
         "Calls at a time on one connection").within("1", "1000000"),
+    row(LIMITS, "max_large_message_bytes", Size, "256MiB",
+        "What requests and answers may hold in memory beyond 64 KiB each, all connections \
+         together; more is refused with OVERLOADED").within("16MiB", "1TiB"),
 
     row(CONNECTIONS, "connection_max_age", DurationOrOff, "30m",
         "How old a connection may become before its client is told to open another one, so that \

@@ -46,6 +46,7 @@ fn nothing_given_is_the_documented_default() {
     assert_eq!(settings.max_in_flight, 16_384);
     assert_eq!(settings.max_connections, 16_384);
     assert_eq!(settings.max_concurrent_streams, 1_024);
+    assert_eq!(settings.max_large_message_bytes, 256 << 20);
     assert_eq!(settings.connection_max_age, Some(Duration::from_secs(30 * 60)));
     assert_eq!(settings.keepalive_interval, Some(Duration::from_secs(60)));
     assert_eq!(settings.keepalive_timeout, Duration::from_secs(20));

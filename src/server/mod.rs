@@ -18,6 +18,7 @@
 //! every call that was received, the engine's last sync, and the end. A second signal or the
 //! limit ends it at once; what was acknowledged is durable then too.
 
+mod budget;
 mod connection;
 mod health;
 mod recovery;

@@ -14,6 +14,7 @@ use tonic::transport::Server;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
+use super::budget::{Budget, Within};
 use super::connection::{Accepted, Connection};
 use crate::config::Settings;
 
@@ -52,6 +53,7 @@ pub enum Stage {
 struct Serving {
     routes: Routes,
     stage: watch::Receiver<Stage>,
+    budget: Within,
     max_concurrent_streams: u32,
     connection_max_age: Option<Duration>,
     keepalive_interval: Option<Duration>,
@@ -69,6 +71,7 @@ impl Runtimes {
         let serving = Serving {
             routes: routes.clone(),
             stage: stage.clone(),
+            budget: Within(Budget::new(settings.max_large_message_bytes)),
             max_concurrent_streams: settings.max_concurrent_streams,
             connection_max_age: settings.connection_max_age,
             keepalive_interval: settings.keepalive_interval,
@@ -173,6 +176,7 @@ impl Serving {
                 _ = self.stage.wait_for(|stage| *stage > Stage::Serving) => {}
             }
         };
+        let mut server = server.layer(self.budget);
         let served = server.add_routes(self.routes).serve_with_incoming_shutdown(incoming, ended);
         if let Err(error) = served.await {
             debug!(%error, "a connection failed");

@@ -29,11 +29,13 @@ impl Bystander {
         let seen = Arc::clone(&stop);
         let working = tokio::spawn(async move {
             let mut lives = 0;
-            while !seen.load(Ordering::Relaxed) {
+            loop {
                 life(client.clone()).await;
                 lives += 1;
+                if seen.load(Ordering::Relaxed) {
+                    return lives;
+                }
             }
-            lives
         });
         Self { stop, working }
     }

@@ -1,0 +1,212 @@
+//! What large messages may hold in memory, those of all connections together: promise 7 for
+//! what is on its way in or out.
+//!
+//! A request is in memory from its first byte, long before an engine can count it, and an
+//! answer until its caller has read it. Streams and connections are bounded by number, but
+//! thousands of each times megabytes would be more than any machine has. So what a message has
+//! beyond its first [`SMALL`] bytes is taken from one budget, and refused where that is used up.
+//! Small messages pass always: callers with large ones cannot shut out everybody else.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::{Buf as _, Bytes};
+use http::{Request, Response};
+use http_body::{Frame, SizeHint};
+use tonic::Status;
+use tonic::body::Body;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::api::{LargeAnswer, status};
+use crate::storage::EngineError;
+
+/// What every message may hold without asking, in bytes.
+const SMALL: usize = 64 << 10;
+
+/// The bytes that large messages may hold, and those that they do.
+#[derive(Debug)]
+pub struct Budget {
+    held: AtomicUsize,
+    max: usize,
+}
+
+impl Budget {
+    /// So many bytes.
+    pub fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self { held: AtomicUsize::new(0), max })
+    }
+}
+
+/// What one message holds of it; dropping it gives that back.
+#[derive(Debug)]
+struct Share {
+    budget: Arc<Budget>,
+    /// How large the message is so far.
+    bytes: usize,
+    held: usize,
+}
+
+impl Share {
+    fn of(budget: Arc<Budget>) -> Self {
+        Self { budget, bytes: 0, held: 0 }
+    }
+
+    /// Takes so many more bytes. The flag says whether they were to be had.
+    fn grow(&mut self, bytes: usize) -> bool {
+        self.bytes += bytes;
+        let more = self.bytes.saturating_sub(SMALL) - self.held;
+        if more == 0 {
+            return true;
+        }
+        // Counted first and kept until the share is dropped: two at the bound may both be
+        // refused, but never both be let in.
+        self.held += more;
+        self.budget.held.fetch_add(more, Ordering::Relaxed) + more <= self.budget.max
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if self.held > 0 {
+            self.budget.held.fetch_sub(self.held, Ordering::Relaxed);
+        }
+    }
+}
+
+/// A message whose bytes are counted.
+struct Counted {
+    body: Body,
+    share: Share,
+}
+
+impl http_body::Body for Counted {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+            && !self.share.grow(data.remaining())
+        {
+            return Poll::Ready(Some(Err(status::unanswered(EngineError::Overloaded))));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// An answer that holds its share until it is sent.
+struct Held {
+    body: Body,
+    _share: Share,
+}
+
+impl http_body::Body for Held {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+}
+
+/// Puts a budget around what serves a connection.
+#[derive(Clone)]
+pub struct Within(pub Arc<Budget>);
+
+impl<S> Layer<S> for Within {
+    type Service = Budgeted<S>;
+
+    fn layer(&self, inner: S) -> Budgeted<S> {
+        Budgeted { inner, budget: Arc::clone(&self.0) }
+    }
+}
+
+/// A service within a budget.
+#[derive(Clone)]
+pub struct Budgeted<S> {
+    inner: S,
+    budget: Arc<Budget>,
+}
+
+impl<S> Service<Request<Body>> for Budgeted<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let budget = Arc::clone(&self.budget);
+        let share = Share::of(Arc::clone(&budget));
+        let calling = self.inner.call(request.map(|body| Body::new(Counted { body, share })));
+        Box::pin(async move { Ok(answered(calling.await?, budget)) })
+    }
+}
+
+/// The answer with its share, or else the refusal that it brought along for this case.
+fn answered(mut response: Response<Body>, budget: Arc<Budget>) -> Response<Body> {
+    let Some(LargeAnswer { bytes, otherwise }) = response.extensions_mut().remove() else {
+        return response;
+    };
+    let mut share = Share::of(budget);
+    match share.grow(bytes) {
+        true => response.map(|body| Body::new(Held { body, _share: share })),
+        false => status::unanswered(otherwise).into_http(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_messages_pass_always() {
+        let budget = Budget::new(0);
+        let mut share = Share::of(Arc::clone(&budget));
+        assert!(share.grow(SMALL));
+        assert!(!share.grow(1));
+        assert!(Share::of(budget).grow(SMALL));
+    }
+
+    #[test]
+    fn a_share_is_given_back() {
+        let budget = Budget::new(1_000);
+        let mut first = Share::of(Arc::clone(&budget));
+        assert!(first.grow(SMALL + 600) && first.grow(400));
+        let mut second = Share::of(Arc::clone(&budget));
+        assert!(!second.grow(SMALL + 1));
+        drop(second);
+        drop(first);
+        assert_eq!(budget.held.load(Ordering::Relaxed), 0);
+        assert!(Share::of(budget).grow(SMALL + 1_000));
+    }
+}
