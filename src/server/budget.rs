@@ -16,6 +16,7 @@ use std::task::{Context, Poll};
 use bytes::{Buf as _, Bytes};
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
+use http_body_util::BodyExt as _;
 use tonic::Status;
 use tonic::body::Body;
 use tower_layer::Layer;
@@ -110,28 +111,6 @@ impl http_body::Body for Counted {
     }
 }
 
-/// An answer that holds its share until it is sent.
-struct Held {
-    body: Body,
-    _share: Share,
-}
-
-impl http_body::Body for Held {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-}
-
 /// Puts a budget around what serves a connection.
 #[derive(Clone)]
 pub struct Within(pub Arc<Budget>);
@@ -179,7 +158,13 @@ fn answered(mut response: Response<Body>, budget: Arc<Budget>) -> Response<Body>
     };
     let mut share = Share::of(budget);
     match share.grow(bytes) {
-        true => response.map(|body| Body::new(Held { body, _share: share })),
+        // The share goes with the body, which goes when it is sent.
+        true => response.map(|body| {
+            Body::new(body.map_frame(move |frame| {
+                let _held = &share;
+                frame
+            }))
+        }),
         false => status::unanswered(otherwise).into_http(),
     }
 }
