@@ -1,202 +1,132 @@
-//! The real binary under power cuts: what was not synced is really lost.
+//! The real server under power cuts: what was not synced is really lost.
 //!
-//! A preloaded library ([`recorder`]) writes down what the server does to its files. When the
-//! server is killed under load, a model of a disk ([`disk`]) says what a power cut at that
-//! moment would have left, and the next server starts from that. Everything that a caller was
-//! told by then has to be true of it ([`ledger`]): each grant, renewal, completion and
-//! release, and that no fencing token comes twice.
+//! A library that is preloaded into the server ([`recorder`]) notes everything that it does to
+//! its files and folders, and each sync with its begin and its end. A model of a disk ([`disk`])
+//! says for any point of that [`journal`] what a power cut there would have left, and a server
+//! that is started on it has to hold to every answer that had arrived by then ([`survival`]).
+//! Callers write down how long the journal was when an answer had arrived ([`load`], [`book`]),
+//! so a cut can fall on that very point ([`cuts`]). One life of a server, from its start to its
+//! orderly end, is cut in many places: while the store is created, while it recovers from the
+//! cut before, under load, and while it closes.
 //!
-//! What this proves: no answer leaves before the syncs that it needs have returned, of files
-//! and of folders, in steady work, while tables are written and logs recycled, while the store
-//! is created and while it recovers; and the server finds its way in whatever else a disk
-//! leaves, torn and reordered. What it does not: that a real disk does what it says when it
-//! reports a sync as done, or that the kernel does.
+//! What this proves: no answer, refusals and lookups included, leaves before the syncs that it
+//! needs have ended, of files and of folders, in everything that the load makes RocksDB do
+//! (see the counts that the test prints); and recovery copes with what may be left of the rest,
+//! in order or out of order, whole or torn between sectors.
+//!
+//! What it does not: that the kernel and the disk keep what a sync promised (nothing is really
+//! synced here), that a disk returns what was written to it, or that the directory survives
+//! changes by others. A sync that fails is met in the engine's own tests. An unsynced change of
+//! one file may survive without one that was made earlier to another; real file systems are
+//! kinder. But of an unsynced end of a MANIFEST only a beginning survives here: where its length
+//! does and its bytes do not, RocksDB finds a damaged record and the server does not start until
+//! somebody has looked. Nothing is answered wrongly then, but nothing is answered either. Only one order of the operations is tried per life, that in which they happened.
 
 #[path = "../harness/dice.rs"]
 mod dice;
-mod disk;
-mod journal;
-#[path = "../harness/ledger.rs"]
-mod ledger;
 #[path = "../harness/preload.rs"]
 mod preload;
 #[path = "../harness/process.rs"]
 mod process;
 #[path = "../harness/proof.rs"]
 mod proof;
+
+mod book;
+mod cuts;
+mod disk;
+mod journal;
+mod layers;
+mod load;
 mod recorder;
+mod survival;
 
-use std::fs;
+use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
-use rustix::process::Signal;
+use onced::pb::v1::idempotency_service_client::IdempotencyServiceClient;
 use tempfile::TempDir;
+use tonic::transport::Channel;
 
-use crate::dice::{Dice, seed};
-use crate::disk::{Cut, Disk, Image, image_of, write_out};
-use crate::ledger::Ledger;
-use crate::process::Process;
+use crate::cuts::{Counted, SURVIVALS, Store};
+use crate::dice::seed;
+use crate::process::{Process, onced};
 use crate::proof::{Row, effort};
-use crate::recorder::Recorder;
 
-/// How many cuts one store lives through.
-const CUTS_OF_A_STORE: u64 = 12;
+/// What each of [`SURVIVALS`] stands for in the table.
+const ATTACKS: [&str; SURVIVALS.len()] = [
+    "power cut under load; only what was synced survives",
+    "power cut under load; of the rest the first part of each file and folder survives",
+    "power cut under load; of the rest any part survives, torn between sectors \
+     (of a MANIFEST the first part)",
+];
 
-/// So small that memtables are flushed and logs recycled all the time.
-const SMALL: [&str; 2] = ["--memtable-bytes", "1MiB"];
+type Client = IdempotencyServiceClient<Channel>;
 
-/// One server after another on a disk that forgets.
-struct Lives {
-    recorder: Recorder,
-    dir: TempDir,
-    number: u32,
-    /// What was on the disk when the current life began.
-    before: Image,
-}
-
-impl Lives {
-    fn new() -> Self {
-        let before = Image::from([(String::new(), None)]);
-        Self { recorder: Recorder::new(), dir: TempDir::new().unwrap(), number: 0, before }
+async fn connect(address: SocketAddr, connections: usize) -> Vec<Client> {
+    let mut clients = Vec::new();
+    for _ in 0..connections {
+        clients.push(Client::connect(format!("http://{address}")).await.unwrap());
     }
-
-    fn root(&self) -> PathBuf {
-        self.dir.path().join(self.number.to_string())
-    }
-
-    fn journal(&self) -> PathBuf {
-        self.dir.path().join("journal")
-    }
-
-    /// Starts a server; its life has to be ended by [`Self::cut`].
-    fn spawn(&self) -> Process {
-        write_out(&self.before, &self.root());
-        let command = self.recorder.record(&self.root(), &self.journal());
-        Process::spawn(command, &self.root().join("data"), &SMALL)
-    }
-
-    fn start(&self) -> Process {
-        let mut server = self.spawn();
-        server.listens();
-        server
-    }
-
-    /// What the life that has ended did to the disk.
-    fn disk(&self) -> Disk {
-        let mut disk = Disk::of(&self.before);
-        for change in journal::read(&fs::read(self.journal()).unwrap_or_default()) {
-            disk.apply(change);
-        }
-        disk
-    }
-
-    /// The power is cut: the next life begins with what is left.
-    fn cut(&mut self, cut: Cut, dice: &mut Dice) {
-        self.before = self.disk().cut(cut, dice);
-        fs::remove_dir_all(self.root()).unwrap();
-        let _ = fs::remove_file(self.journal());
-        self.number += 1;
-    }
-}
-
-fn kill(server: Process) {
-    server.signal(Signal::KILL);
-    server.wait();
-}
-
-/// Without this, a change that the recorder does not know would look like one that is durable.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_was_recorded_is_all_that_was_done() {
-    let lives = Lives::new();
-    let mut ledger = Ledger::new(seed());
-    let server = lives.start();
-    ledger.work(server.address, || server.signal(Signal::TERM)).await;
-    let (status, log) = server.wait();
-    assert_eq!(status.code(), Some(0), "{log}");
-
-    let (recorded, real) = (lives.disk().current(), image_of(&lives.root()));
-    assert_eq!(recorded.keys().collect::<Vec<_>>(), real.keys().collect::<Vec<_>>());
-    for (path, content) in &real {
-        assert!(recorded[path] == *content, "{path}");
-    }
-    assert!(real.keys().any(|path| path.ends_with(".sst")), "{:?}", real.keys());
+    clients
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_acknowledged_is_lost_where_only_what_was_synced_is_left() {
-    cuts(Cut::Strict, "power cut under load: all that was not synced is lost").await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_acknowledged_is_lost_where_the_rest_is_torn_and_reordered() {
-    cuts(Cut::Ragged, "power cut under load: any part of what was not synced is lost").await;
-}
-
-async fn cuts(cut: Cut, attack: &str) {
-    let (cuts, mut dice) = (effort(4, 150), Dice(seed()));
-    let (mut answered, mut in_recovery) = (0, 0);
-    let mut lives = Lives::new();
-    let mut ledger = Ledger::new(dice.roll());
-    for number in 1..=cuts {
-        let server = lives.start();
-        ledger.check(server.address).await;
-        ledger.work(server.address, || server.signal(Signal::KILL)).await;
-        println!("cut {number}: {}", ledger.summary());
-        server.wait();
-        lives.cut(cut, &mut dice);
-        while dice.below(3) == 0 {
-            cut_in_recovery(&mut lives, cut, &mut dice).await;
-            in_recovery += 1;
-        }
-        if number % CUTS_OF_A_STORE == 0 || number == cuts {
-            let server = lives.start();
-            ledger.check(server.address).await;
-            kill(server);
-            answered += ledger.answered();
-            (lives, ledger) = (Lives::new(), Ledger::new(dice.roll()));
+async fn nothing_acknowledged_is_lost_by_a_power_cut() {
+    let mut store = Store::new(seed());
+    // Stores, lives of each, cuts of each life, answers in each, and bytes in a response.
+    let small = effort((1, 3, 4, 1_500, 12_000), (17, 4, 9, 3_000, 12_000));
+    // So much that logs are written over, which begins at 128 MiB.
+    let large = effort(None, Some((1, 2, 8, 2_500, 800_000)));
+    for (stores, lives, cuts, answers, bytes) in [Some(small), large].into_iter().flatten() {
+        for _ in 0..stores {
+            store.forget();
+            for _ in 0..lives {
+                let life = store.live(answers, bytes).await;
+                store.cut(&life, cuts).await;
+            }
         }
     }
-    Row {
-        promise: "2 durable before answered, 3 fencing tokens rise",
-        attack,
-        times: &format!("{cuts} cuts under load, {in_recovery} in recovery, {answered} answers"),
-        lost: 0,
+    let Counted { cuts, answers, tables, recycled_logs } = store.counted;
+    println!("{tables} tables written, {recycled_logs} logs written over");
+    assert!(tables > 0, "the load was too light to be an attack");
+    assert!(large.is_none() || recycled_logs > 0, "the load was too light to be an attack");
+    for (which, attack) in ATTACKS.into_iter().enumerate() {
+        Row {
+            promise: "2 durable before answered, 3 fencing tokens rise",
+            attack,
+            times: &format!("{} cuts, {} answers", cuts[which], answers[which]),
+            lost: 0,
+        }
+        .report();
     }
-    .report();
 }
 
-/// Starts a server and cuts the power some time before or after it listens.
-async fn cut_in_recovery(lives: &mut Lives, cut: Cut, dice: &mut Dice) {
-    let server = lives.spawn();
-    tokio::time::sleep(Duration::from_millis(dice.below(120))).await;
-    kill(server);
-    lives.cut(cut, dice);
-}
-
+/// The names of a store's own directory, and of those above it, lie outside of the store.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_whose_creation_was_cut_is_created_again() {
-    let (cuts, mut dice) = (effort(6, 100), Dice(seed()));
-    let mut listening = 0;
-    for number in 0..cuts {
-        let cut = if number % 2 == 0 { Cut::Strict } else { Cut::Ragged };
-        let mut lives = Lives::new();
-        cut_in_recovery(&mut lives, cut, &mut dice).await;
-        let server = lives.start();
-        let mut ledger = Ledger::new(dice.roll());
-        ledger.work(server.address, || server.signal(Signal::KILL)).await;
-        server.wait();
-        lives.cut(cut, &mut dice);
-        let server = lives.start();
-        ledger.check(server.address).await;
-        listening += 1;
-        kill(server);
-    }
-    Row {
-        promise: "2 durable before answered, 3 fencing tokens rise",
-        attack: "power cut while the store is created, and again under its first load",
-        times: &format!("{listening} stores"),
-        lost: 0,
-    }
-    .report();
+async fn a_power_cut_cannot_take_the_directory_of_a_new_store() {
+    let mut store = Store::new(seed());
+    let life = store.live(1, 1).await;
+    store.cut_at_first_answer(&life).await;
+}
+
+/// What [`disk`] therefore leaves out: no answer is wrong, but there is none either. A change of
+/// RocksDB that copes with it makes this test fail, and the exception superfluous.
+#[test]
+fn a_manifest_that_ends_in_zeros_is_refused_and_one_that_is_short_is_not() {
+    let dir = TempDir::new().unwrap();
+    let data = dir.path().join("onced");
+    drop(Process::serve(&data, &[]));
+    let is_manifest = |path: &PathBuf| path.to_string_lossy().contains("MANIFEST");
+    let mut paths = std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path());
+    let manifest = paths.find(is_manifest).unwrap();
+    let whole = std::fs::read(&manifest).unwrap();
+    let short = &whole[..whole.len() - 20];
+
+    std::fs::write(&manifest, [short, &[0; 20]].concat()).unwrap();
+    let (status, log) = Process::spawn(onced(), &data, &[]).wait();
+    assert_eq!(status.code(), Some(3), "{log}");
+    assert!(log.contains("is damaged"), "{log}");
+
+    std::fs::write(&manifest, short).unwrap();
+    drop(Process::serve(&data, &[]));
 }

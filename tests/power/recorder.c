@@ -1,16 +1,16 @@
-/*
- * What a process does to the files below one folder, written down in the order in which it
- * happens. Preloaded into the server; see recorder.rs for who reads it.
- *
- *   ONCED_TEST_RECORD_ROOT     the folder
- *   ONCED_TEST_RECORD_JOURNAL  where it is written down, outside of that folder
- *
- * Every change is made and written down under one mutex, so their order is the order of their
- * effects. A change that fails is not written down. Of a sync both ends are: what was changed
- * before it began is durable once it has returned well, and nothing else is. A process that
- * is killed between a change and its entry loses the entry of a change that no sync has
- * covered yet.
- */
+// A library to be preloaded: it notes every operation that changes a file or a folder under
+// POWER_ROOT, with its data, and every sync, in the order in which they took effect, in the
+// journal POWER_JOURNAL. `journal.rs` reads it, `disk.rs` says what a power cut leaves.
+//
+// An operation runs and is noted under one mutex, so that the order of the journal is the order
+// of the effects. A sync is different: it is noted when it begins and, once it succeeded, when
+// it ends, and other operations run meanwhile. It promises no more than what had been done when
+// it began. Nothing is really synced: a sync lasts POWER_SYNC_MICROS instead, so that there is
+// time to do something wrong meanwhile, and the disk of the machine is left in peace.
+//
+// What is not understood ends the process loudly. A call that nobody thought of shows when the
+// journal is compared with the real folder, which every test does.
+
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -24,315 +24,363 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
+#include <sys/statfs.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 enum kind {
-    OPENED = 1, CREATED, WRITTEN, RESIZED, ALLOCATED, SYNCING, SYNCED,
-    RENAMED, UNLINKED, LINKED, FOLDER_MADE, FOLDER_REMOVED,
+    CREATED = 1, MADE_FOLDER, WRITTEN, TRUNCATED, EXTENDED,
+    SYNC_BEGAN, SYNC_ENDED, RENAMED, UNLINKED, REMOVED_FOLDER,
 };
 
-struct entry {
-    uint32_t kind, path_bytes;
-    uint64_t file, at, bytes;
+struct head {
+    uint32_t kind, names_bytes;
+    uint64_t inode, number, data_bytes;
 };
 
-#define FILES 65536
+#define MAX_FDS 65536
+static struct { uint64_t inode; int is_tracked, appends; } files[MAX_FDS];
 
-static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+static pthread_mutex_t order = PTHREAD_MUTEX_INITIALIZER;
+static int journal = -1;
 static char root[PATH_MAX];
 static size_t root_bytes;
-static int journal = -1;
+static long sync_micros;
 static uint64_t syncs;
-/* The inode behind a descriptor that is watched; 0 where it is not. */
-static uint64_t watched[FILES];
 
-#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+#define REAL(name) ({ \
+    static __typeof__(&name) real; \
+    if (!real) real = (__typeof__(&name))dlsym(RTLD_NEXT, #name); \
+    real; })
 
-static void fail(const char *what)
-{
-    dprintf(2, "recorder: %s\n", what);
+static void refuse(const char *what, const char *path) {
+    fprintf(stderr, "power recorder: %s is not understood: %s\n", what, path);
     abort();
 }
 
-__attribute__((constructor)) static void start(void)
-{
-    const char *folder = getenv("ONCED_TEST_RECORD_ROOT"), *path = getenv("ONCED_TEST_RECORD_JOURNAL");
-    if (!folder || !path)
-        return;
-    root_bytes = strlen(folder);
-    memcpy(root, folder, root_bytes + 1);
-    journal = syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    if (journal < 0)
-        fail("cannot open the journal");
+__attribute__((constructor)) static void begin(void) {
+    const char *to = getenv("POWER_JOURNAL"), *under = getenv("POWER_ROOT");
+    const char *micros = getenv("POWER_SYNC_MICROS");
+    if (!to || !under || !realpath(under, root)) refuse("the environment", "POWER_ROOT");
+    root_bytes = strlen(root);
+    sync_micros = micros ? atol(micros) : 0;
+    journal = REAL(open)(to, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (journal < 0) refuse("the journal", to);
 }
 
-/* The path below the root, empty for the root, or nothing for other files. The server uses absolute paths. */
-static const char *below(const char *path)
-{
-    if (journal < 0 || !path || strncmp(path, root, root_bytes))
-        return NULL;
-    const char *rest = path + root_bytes;
-    return *rest == '/' || !*rest ? rest : NULL;
+static void note(enum kind kind, uint64_t inode, uint64_t number, const char *names,
+                 size_t names_bytes, const void *data, size_t data_bytes) {
+    struct head head = {kind, names_bytes, inode, number, data_bytes};
+    struct iovec parts[3] = {
+        {&head, sizeof head}, {(void *)names, names_bytes}, {(void *)data, data_bytes}};
+    size_t left = sizeof head + names_bytes + data_bytes;
+    ssize_t done = REAL(writev)(journal, parts, 3);
+    if (done < 0 || (size_t)done != left) refuse("a short write to the journal", "disk full?");
 }
 
-static uint64_t file_of(int fd)
-{
-    return journal >= 0 && fd >= 0 && fd < FILES ? watched[fd] : 0;
-}
-
-static void note(uint32_t kind, uint64_t file, uint64_t at, const char *path,
-                 const struct iovec *data, int pieces, size_t bytes)
-{
-    struct entry entry = { kind, path ? strlen(path) : 0, file, at, bytes };
-    struct iovec parts[66] = {
-        { &entry, sizeof entry }, { (void *)path, entry.path_bytes },
-    };
-    int count = 2;
-    if (pieces > 64)
-        fail("a write has too many pieces");
-    for (size_t left = bytes; left > 0 && count < pieces + 2; count++) {
-        parts[count] = data[count - 2];
-        if (parts[count].iov_len > left)
-            parts[count].iov_len = left;
-        left -= parts[count].iov_len;
+// The path without a detour, and whether it is ours. Paths with ".." are not understood.
+static int is_ours(int folder, const char *path, char *whole) {
+    char joined[2 * PATH_MAX + 2], base[PATH_MAX] = "";
+    if (path[0] != '/') {
+        if (folder == AT_FDCWD) {
+            if (!getcwd(base, sizeof base)) return 0;
+        } else {
+            char link[64];
+            snprintf(link, sizeof link, "/proc/self/fd/%d", folder);
+            ssize_t length = readlink(link, base, sizeof base - 1);
+            if (length < 0) return 0;
+            base[length] = 0;
+        }
     }
-    size_t all = sizeof entry + entry.path_bytes + bytes;
-    if (syscall(SYS_writev, journal, parts, count) != (ssize_t)all)
-        fail("cannot write to the journal");
+    snprintf(joined, sizeof joined, "%s/%s", base, path);
+    char *end = whole;
+    for (char *part = joined; *part;) {
+        size_t length = strcspn(part, "/");
+        if (length == 2 && !strncmp(part, "..", 2)) {
+            if (!strncmp(joined, root, root_bytes)) refuse("..", joined);
+            return 0;
+        }
+        if (length && !(length == 1 && part[0] == '.')) {
+            if (end - whole + length + 2 > PATH_MAX) return 0;
+            *end++ = '/';
+            memcpy(end, part, length);
+            end += length;
+        }
+        part += length;
+        if (*part) part++;
+    }
+    *end = 0;
+    return root_bytes && !strncmp(whole, root, root_bytes) && (!whole[root_bytes] || whole[root_bytes] == '/');
 }
 
-static void note_pair(uint32_t kind, const char *from, const char *to)
-{
-    struct iovec data = { (void *)to, strlen(to) };
-    note(kind, 0, 0, from, &data, 1, data.iov_len);
+// What the journal calls it: relative to the root, without a slash in front.
+static const char *below(const char *whole) {
+    return whole + root_bytes + (whole[root_bytes] == '/');
 }
 
-/* ---- names ---- */
-
-static int opened(int fd, const char *path, int flags, int existed)
-{
-    struct stat stat;
-    const char *name = below(path);
-    if (fd < 0 || !name)
-        return fd;
-    if (fd >= FILES || fstat(fd, &stat))
-        fail("cannot watch a file");
-    watched[fd] = stat.st_ino;
-    if (flags & O_CREAT && !existed)
-        note(CREATED, stat.st_ino, 0, name, NULL, 0, 0);
-    else
-        note(OPENED, stat.st_ino, 0, name, NULL, 0, 0);
-    if (existed && flags & O_TRUNC)
-        note(RESIZED, stat.st_ino, 0, NULL, NULL, 0, 0);
-    return fd;
+static int is_tracked(int fd) {
+    return fd >= 0 && fd < MAX_FDS && __atomic_load_n(&files[fd].is_tracked, __ATOMIC_ACQUIRE);
 }
 
-static int open_watched(int folder, const char *path, int flags, mode_t mode)
-{
-    if (!below(path))
-        return syscall(SYS_openat, folder, path, flags, mode);
-    pthread_mutex_lock(&mutex);
-    struct stat stat;
-    int existed = lstat(path, &stat) == 0;
-    int fd = opened(syscall(SYS_openat, folder, path, flags, mode), path, flags, existed);
+static int opened(int folder, const char *path, int flags, mode_t mode) {
+    char whole[PATH_MAX];
+    if (!is_ours(folder, path, whole)) return REAL(openat)(folder, path, flags, mode);
+    if ((flags & O_TMPFILE) == O_TMPFILE) refuse("O_TMPFILE", path);
+    pthread_mutex_lock(&order);
+    struct stat before, after;
+    int existed = !lstat(whole, &before);
+    int fd = REAL(openat)(folder, path, flags, mode);
     int error = errno;
-    pthread_mutex_unlock(&mutex);
+    if (fd >= 0) {
+        if (fd >= MAX_FDS || fstat(fd, &after)) refuse("a file descriptor", path);
+        if (existed && S_ISLNK(before.st_mode)) refuse("a link", path);
+        if (!existed)
+            note(CREATED, after.st_ino, 0, below(whole), strlen(below(whole)), NULL, 0);
+        else if ((flags & O_TRUNC) && before.st_size > 0)
+            note(TRUNCATED, after.st_ino, 0, NULL, 0, NULL, 0);
+        files[fd].inode = after.st_ino;
+        files[fd].appends = !!(flags & O_APPEND);
+        __atomic_store_n(&files[fd].is_tracked, 1, __ATOMIC_RELEASE);
+    }
+    pthread_mutex_unlock(&order);
     errno = error;
     return fd;
 }
 
-#define MODE(flags) \
+#define MODE_OF(flags) ({ \
     mode_t mode = 0; \
-    if ((flags) & O_CREAT) { va_list list; va_start(list, flags); mode = va_arg(list, mode_t); va_end(list); }
+    if ((flags) & (O_CREAT | O_TMPFILE)) { \
+        va_list more; va_start(more, flags); mode = va_arg(more, int); va_end(more); } \
+    mode; })
 
-int open(const char *path, int flags, ...) { MODE(flags) return open_watched(AT_FDCWD, path, flags, mode); }
-int open64(const char *path, int flags, ...) { MODE(flags) return open_watched(AT_FDCWD, path, flags, mode); }
-int openat(int folder, const char *path, int flags, ...) { MODE(flags) return open_watched(folder, path, flags, mode); }
-int openat64(int folder, const char *path, int flags, ...) { MODE(flags) return open_watched(folder, path, flags, mode); }
-int creat(const char *path, mode_t mode) { return open_watched(AT_FDCWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode); }
+int open(const char *path, int flags, ...) { return opened(AT_FDCWD, path, flags, MODE_OF(flags)); }
+int open64(const char *path, int flags, ...) { return opened(AT_FDCWD, path, flags, MODE_OF(flags)); }
+int openat(int at, const char *path, int flags, ...) { return opened(at, path, flags, MODE_OF(flags)); }
+int openat64(int at, const char *path, int flags, ...) { return opened(at, path, flags, MODE_OF(flags)); }
+int __open_2(const char *path, int flags) { return opened(AT_FDCWD, path, flags, 0); }
+int __open64_2(const char *path, int flags) { return opened(AT_FDCWD, path, flags, 0); }
+int creat(const char *path, mode_t mode) { return opened(AT_FDCWD, path, O_CREAT | O_WRONLY | O_TRUNC, mode); }
 int creat64(const char *path, mode_t mode) { return creat(path, mode); }
 
-int close(int fd)
-{
-    pthread_mutex_lock(&mutex);
-    if (fd >= 0 && fd < FILES)
-        watched[fd] = 0;
-    int result = syscall(SYS_close, fd), error = errno;
-    pthread_mutex_unlock(&mutex);
-    errno = error;
+FILE *fopen(const char *path, const char *how) {
+    char whole[PATH_MAX];
+    if (strpbrk(how, "wa+") && is_ours(AT_FDCWD, path, whole)) refuse("fopen", path);
+    return REAL(fopen)(path, how);
+}
+FILE *fopen64(const char *path, const char *how) { return fopen(path, how); }
+
+int close(int fd) {
+    if (!is_tracked(fd)) return REAL(close)(fd);
+    pthread_mutex_lock(&order);
+    files[fd].is_tracked = 0;
+    int result = REAL(close)(fd);
+    pthread_mutex_unlock(&order);
     return result;
 }
 
-#define CHANGE(result_type, call, condition, entry) \
-    pthread_mutex_lock(&mutex); \
-    result_type result = call; \
+static void not_twice(int fd) { if (is_tracked(fd)) refuse("a second descriptor", "dup"); }
+int dup(int fd) { not_twice(fd); return REAL(dup)(fd); }
+int dup2(int fd, int to) { not_twice(fd); not_twice(to); return REAL(dup2)(fd, to); }
+int dup3(int fd, int to, int flags) { not_twice(fd); not_twice(to); return REAL(dup3)(fd, to, flags); }
+
+// Runs a write of a tracked file and notes as many of its bytes as were taken. AT is where it
+// goes, or -1 for where the file stands.
+#define WRITING(fd, at, call, parts, count) ({ \
+    pthread_mutex_lock(&order); \
+    off_t to = (at); \
+    struct stat now; \
+    if (files[fd].appends) { fstat(fd, &now); to = now.st_size; } \
+    else if (to < 0) to = lseek(fd, 0, SEEK_CUR); \
+    ssize_t taken = (call); \
     int error = errno; \
-    if (condition) entry; \
-    pthread_mutex_unlock(&mutex); \
+    if (taken > 0) note_parts(files[fd].inode, to, (parts), (count), taken); \
+    pthread_mutex_unlock(&order); \
     errno = error; \
-    return result;
+    taken; })
 
-int rename(const char *from, const char *to)
-{
-    if (!below(from) && !below(to))
-        return REAL(rename)(from, to);
-    if (!below(from) || !below(to))
-        fail("a name moves across the root");
-    CHANGE(int, REAL(rename)(from, to), result == 0, note_pair(RENAMED, below(from), below(to)))
-}
-
-int unlink(const char *path)
-{
-    if (!below(path))
-        return REAL(unlink)(path);
-    CHANGE(int, REAL(unlink)(path), result == 0, note(UNLINKED, 0, 0, below(path), NULL, 0, 0))
-}
-
-int link(const char *from, const char *to)
-{
-    if (!below(from) && !below(to))
-        return REAL(link)(from, to);
-    CHANGE(int, REAL(link)(from, to), result == 0, note_pair(LINKED, below(from), below(to)))
-}
-
-int mkdir(const char *path, mode_t mode)
-{
-    if (!below(path))
-        return REAL(mkdir)(path, mode);
-    CHANGE(int, REAL(mkdir)(path, mode), result == 0, note(FOLDER_MADE, 0, 0, below(path), NULL, 0, 0))
-}
-
-int rmdir(const char *path)
-{
-    if (!below(path))
-        return REAL(rmdir)(path);
-    CHANGE(int, REAL(rmdir)(path), result == 0, note(FOLDER_REMOVED, 0, 0, below(path), NULL, 0, 0))
-}
-
-/* Nothing in the server does these; if it ever does, the recorder has to learn them. */
-int renameat(int a, const char *from, int b, const char *to)
-{
-    if (below(from) || below(to))
-        fail("renameat is not recorded");
-    return REAL(renameat)(a, from, b, to);
-}
-
-int unlinkat(int folder, const char *path, int flags)
-{
-    if (below(path))
-        fail("unlinkat is not recorded");
-    return REAL(unlinkat)(folder, path, flags);
-}
-
-int truncate(const char *path, off_t size)
-{
-    if (below(path))
-        fail("truncate is not recorded");
-    return REAL(truncate)(path, size);
-}
-
-/* ---- contents ---- */
-
-static void wrote(int fd, off_t at, const struct iovec *data, int pieces, ssize_t bytes)
-{
-    if (at < 0)
-        at = lseek(fd, 0, SEEK_CUR) - bytes;
-    note(WRITTEN, file_of(fd), at, NULL, data, pieces, bytes);
-}
-
-ssize_t write(int fd, const void *bytes, size_t size)
-{
-    if (!file_of(fd))
-        return syscall(SYS_write, fd, bytes, size);
-    struct iovec data = { (void *)bytes, size };
-    CHANGE(ssize_t, syscall(SYS_write, fd, bytes, size), result > 0, wrote(fd, -1, &data, 1, result))
-}
-
-ssize_t writev(int fd, const struct iovec *data, int pieces)
-{
-    if (!file_of(fd))
-        return syscall(SYS_writev, fd, data, pieces);
-    CHANGE(ssize_t, syscall(SYS_writev, fd, data, pieces), result > 0, wrote(fd, -1, data, pieces, result))
-}
-
-ssize_t pwrite(int fd, const void *bytes, size_t size, off_t at)
-{
-    if (!file_of(fd))
-        return syscall(SYS_pwrite64, fd, bytes, size, at);
-    struct iovec data = { (void *)bytes, size };
-    CHANGE(ssize_t, syscall(SYS_pwrite64, fd, bytes, size, at), result > 0, wrote(fd, at, &data, 1, result))
-}
-
-ssize_t pwrite64(int fd, const void *bytes, size_t size, off64_t at) { return pwrite(fd, bytes, size, at); }
-
-int ftruncate(int fd, off_t size)
-{
-    if (!file_of(fd))
-        return syscall(SYS_ftruncate, fd, size);
-    CHANGE(int, syscall(SYS_ftruncate, fd, size), result == 0, note(RESIZED, file_of(fd), size, NULL, NULL, 0, 0))
-}
-
-int ftruncate64(int fd, off64_t size) { return ftruncate(fd, size); }
-
-int fallocate(int fd, int mode, off_t at, off_t size)
-{
-    if (!file_of(fd))
-        return syscall(SYS_fallocate, fd, mode, at, size);
-    if (mode & ~FALLOC_FL_KEEP_SIZE)
-        fail("this mode of fallocate is not recorded");
-    /* Blocks without content: only the size can show. */
-    CHANGE(int, syscall(SYS_fallocate, fd, mode, at, size), result == 0 && !mode,
-           note(ALLOCATED, file_of(fd), at + size, NULL, NULL, 0, 0))
-}
-
-int fallocate64(int fd, int mode, off64_t at, off64_t size) { return fallocate(fd, mode, at, size); }
-
-int posix_fallocate(int fd, off_t at, off_t size)
-{
-    if (file_of(fd))
-        fail("posix_fallocate is not recorded");
-    return REAL(posix_fallocate)(fd, at, size);
-}
-
-void *mmap(void *where, size_t size, int protection, int flags, int fd, off_t at)
-{
-    if (file_of(fd) && protection & PROT_WRITE && flags & MAP_SHARED)
-        fail("writing through a mapping is not recorded");
-    return (void *)syscall(SYS_mmap, where, size, protection, flags, fd, at);
-}
-
-ssize_t copy_file_range(int from, off64_t *from_at, int to, off64_t *to_at, size_t size, unsigned flags)
-{
-    if (file_of(to)) {
-        /* The caller falls back to writing. */
-        errno = EXDEV;
-        return -1;
+static void note_parts(uint64_t inode, off_t to, const struct iovec *parts, int count, size_t taken) {
+    for (int i = 0; i < count && taken > 0; i++) {
+        size_t length = parts[i].iov_len < taken ? parts[i].iov_len : taken;
+        if (length) note(WRITTEN, inode, to, NULL, 0, parts[i].iov_base, length);
+        to += length;
+        taken -= length;
     }
-    return syscall(SYS_copy_file_range, from, from_at, to, to_at, size, flags);
 }
 
-/* ---- syncs: not under the mutex, since writes go on meanwhile ---- */
+ssize_t write(int fd, const void *data, size_t bytes) {
+    if (!is_tracked(fd)) return REAL(write)(fd, data, bytes);
+    struct iovec part = {(void *)data, bytes};
+    return WRITING(fd, -1, REAL(write)(fd, data, bytes), &part, 1);
+}
+ssize_t pwrite(int fd, const void *data, size_t bytes, off_t at) {
+    if (!is_tracked(fd)) return REAL(pwrite)(fd, data, bytes, at);
+    struct iovec part = {(void *)data, bytes};
+    return WRITING(fd, at, REAL(pwrite)(fd, data, bytes, at), &part, 1);
+}
+ssize_t pwrite64(int fd, const void *data, size_t bytes, off_t at) { return pwrite(fd, data, bytes, at); }
+ssize_t writev(int fd, const struct iovec *parts, int count) {
+    if (!is_tracked(fd)) return REAL(writev)(fd, parts, count);
+    return WRITING(fd, -1, REAL(writev)(fd, parts, count), parts, count);
+}
+ssize_t pwritev(int fd, const struct iovec *parts, int count, off_t at) {
+    if (!is_tracked(fd)) return REAL(pwritev)(fd, parts, count, at);
+    return WRITING(fd, at, REAL(pwritev)(fd, parts, count, at), parts, count);
+}
+ssize_t pwritev64(int fd, const struct iovec *parts, int count, off_t at) { return pwritev(fd, parts, count, at); }
 
-static int sync_watched(int fd, long call)
-{
-    uint64_t file = file_of(fd);
-    if (!file)
-        return syscall(call, fd);
-    pthread_mutex_lock(&mutex);
-    uint64_t sync = ++syncs;
-    note(SYNCING, file, sync, NULL, NULL, 0, 0);
-    pthread_mutex_unlock(&mutex);
-    int result = syscall(call, fd), error = errno;
-    if (result == 0) {
-        pthread_mutex_lock(&mutex);
-        note(SYNCED, file, sync, NULL, NULL, 0, 0);
-        pthread_mutex_unlock(&mutex);
-    }
+static void no_copy(int fd) { if (is_tracked(fd)) refuse("a copy within the kernel", "copy_file_range"); }
+ssize_t copy_file_range(int in, off_t *from, int out, off_t *to, size_t bytes, unsigned flags) {
+    no_copy(out);
+    return REAL(copy_file_range)(in, from, out, to, bytes, flags);
+}
+
+void *mmap(void *at, size_t bytes, int access, int flags, int fd, off_t from) {
+    if (fd >= 0 && is_tracked(fd) && (access & PROT_WRITE) && (flags & MAP_SHARED))
+        refuse("a file that is written through memory", "mmap");
+    return REAL(mmap)(at, bytes, access, flags, fd, from);
+}
+void *mmap64(void *at, size_t bytes, int access, int flags, int fd, off_t from) {
+    return mmap(at, bytes, access, flags, fd, from);
+}
+
+int ftruncate(int fd, off_t bytes) {
+    if (!is_tracked(fd)) return REAL(ftruncate)(fd, bytes);
+    pthread_mutex_lock(&order);
+    int result = REAL(ftruncate)(fd, bytes), error = errno;
+    if (!result) note(TRUNCATED, files[fd].inode, bytes, NULL, 0, NULL, 0);
+    pthread_mutex_unlock(&order);
     errno = error;
     return result;
 }
+int ftruncate64(int fd, off_t bytes) { return ftruncate(fd, bytes); }
+int truncate(const char *path, off_t bytes) {
+    int fd = open(path, O_WRONLY);
+    if (fd < 0) return -1;
+    int result = ftruncate(fd, bytes), error = errno;
+    close(fd);
+    errno = error;
+    return result;
+}
+int truncate64(const char *path, off_t bytes) { return truncate(path, bytes); }
 
-int fsync(int fd) { return sync_watched(fd, SYS_fsync); }
-int fdatasync(int fd) { return sync_watched(fd, SYS_fdatasync); }
+// Room that is set aside behind the end of a file, or given back there, shows in no content;
+// anything else that is understood makes the file longer.
+int fallocate(int fd, int mode, off_t from, off_t bytes) {
+    if (!is_tracked(fd)) return REAL(fallocate)(fd, mode, from, bytes);
+    pthread_mutex_lock(&order);
+    struct stat now;
+    int gives_back = mode == (FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE);
+    if (mode & ~FALLOC_FL_KEEP_SIZE && !gives_back) refuse("fallocate", "its mode");
+    if (gives_back && (fstat(fd, &now) || from < now.st_size)) refuse("fallocate", "a hole");
+    int result = REAL(fallocate)(fd, mode, from, bytes), error = errno;
+    if (!result && !mode) note(EXTENDED, files[fd].inode, from + bytes, NULL, 0, NULL, 0);
+    pthread_mutex_unlock(&order);
+    errno = error;
+    return result;
+}
+int fallocate64(int fd, int mode, off_t from, off_t bytes) { return fallocate(fd, mode, from, bytes); }
+int posix_fallocate(int fd, off_t from, off_t bytes) {
+    if (!is_tracked(fd)) return REAL(posix_fallocate)(fd, from, bytes);
+    return fallocate(fd, 0, from, bytes) ? errno : 0;
+}
+int posix_fallocate64(int fd, off_t from, off_t bytes) { return posix_fallocate(fd, from, bytes); }
+
+static int synced(int fd) {
+    pthread_mutex_lock(&order);
+    uint64_t ticket = syncs++;
+    note(SYNC_BEGAN, files[fd].inode, ticket, NULL, 0, NULL, 0);
+    pthread_mutex_unlock(&order);
+    if (sync_micros) usleep(sync_micros);
+    pthread_mutex_lock(&order);
+    note(SYNC_ENDED, 0, ticket, NULL, 0, NULL, 0);
+    pthread_mutex_unlock(&order);
+    return 0;
+}
+int fsync(int fd) { return is_tracked(fd) ? synced(fd) : REAL(fsync)(fd); }
+int fdatasync(int fd) { return is_tracked(fd) ? synced(fd) : REAL(fdatasync)(fd); }
+// It starts the writing out of pages, without a promise.
+int sync_file_range(int fd, off_t from, off_t bytes, unsigned flags) {
+    return is_tracked(fd) ? 0 : REAL(sync_file_range)(fd, from, bytes, flags);
+}
+
+// RocksDB leaves out syncs of folders on btrfs, where that of the file is enough. Which disk is
+// beneath this test must not matter.
+static int plain(int result, int fd, long *type) {
+    if (!result && is_tracked(fd)) *type = 0xEF53;
+    return result;
+}
+int fstatfs(int fd, struct statfs *about) { return plain(REAL(fstatfs)(fd, about), fd, &about->f_type); }
+int fstatfs64(int fd, struct statfs64 *about) { return plain(REAL(fstatfs64)(fd, about), fd, &about->f_type); }
+
+// Both names with a zero between them, and what the first stood for.
+int renameat(int old_at, const char *old, int new_at, const char *new) {
+    char from[PATH_MAX], to[PATH_MAX], both[2 * PATH_MAX];
+    int ours = is_ours(old_at, old, from);
+    if (ours != is_ours(new_at, new, to)) refuse("a move over the border", old);
+    if (!ours) return REAL(renameat)(old_at, old, new_at, new);
+    pthread_mutex_lock(&order);
+    int result = REAL(renameat)(old_at, old, new_at, new), error = errno;
+    if (!result) {
+        size_t length = strlen(below(from)) + 1;
+        strcpy(both, below(from));
+        strcpy(both + length, below(to));
+        note(RENAMED, 0, 0, both, length + strlen(below(to)), NULL, 0);
+    }
+    pthread_mutex_unlock(&order);
+    errno = error;
+    return result;
+}
+int rename(const char *old, const char *new) { return renameat(AT_FDCWD, old, AT_FDCWD, new); }
+int renameat2(int old_at, const char *old, int new_at, const char *new, unsigned flags) {
+    if (flags) refuse("a flag of renameat2", old);
+    return renameat(old_at, old, new_at, new);
+}
+
+static int gone(int at, const char *path, int flags) {
+    char whole[PATH_MAX];
+    if (!is_ours(at, path, whole)) return REAL(unlinkat)(at, path, flags);
+    pthread_mutex_lock(&order);
+    int result = REAL(unlinkat)(at, path, flags), error = errno;
+    enum kind kind = flags & AT_REMOVEDIR ? REMOVED_FOLDER : UNLINKED;
+    if (!result) note(kind, 0, 0, below(whole), strlen(below(whole)), NULL, 0);
+    pthread_mutex_unlock(&order);
+    errno = error;
+    return result;
+}
+int unlinkat(int at, const char *path, int flags) { return gone(at, path, flags); }
+int unlink(const char *path) { return gone(AT_FDCWD, path, 0); }
+int rmdir(const char *path) { return gone(AT_FDCWD, path, AT_REMOVEDIR); }
+int remove(const char *path) {
+    struct stat about;
+    int is_folder = !lstat(path, &about) && S_ISDIR(about.st_mode);
+    return gone(AT_FDCWD, path, is_folder ? AT_REMOVEDIR : 0);
+}
+
+int mkdirat(int at, const char *path, mode_t mode) {
+    char whole[PATH_MAX];
+    if (!is_ours(at, path, whole)) return REAL(mkdirat)(at, path, mode);
+    pthread_mutex_lock(&order);
+    int result = REAL(mkdirat)(at, path, mode), error = errno;
+    struct stat about;
+    if (!result) {
+        if (lstat(whole, &about)) refuse("a folder that vanished", path);
+        note(MADE_FOLDER, about.st_ino, 0, below(whole), strlen(below(whole)), NULL, 0);
+    }
+    pthread_mutex_unlock(&order);
+    errno = error;
+    return result;
+}
+int mkdir(const char *path, mode_t mode) { return mkdirat(AT_FDCWD, path, mode); }
+
+int linkat(int old_at, const char *old, int new_at, const char *new, int flags) {
+    char whole[PATH_MAX];
+    if (is_ours(old_at, old, whole) || is_ours(new_at, new, whole)) refuse("a second name", new);
+    return REAL(linkat)(old_at, old, new_at, new, flags);
+}
+int link(const char *old, const char *new) { return linkat(AT_FDCWD, old, AT_FDCWD, new, 0); }
+int symlinkat(const char *target, int at, const char *path) {
+    char whole[PATH_MAX];
+    if (is_ours(at, path, whole)) refuse("a symbolic link", path);
+    return REAL(symlinkat)(target, at, path);
+}
+int symlink(const char *target, const char *path) { return symlinkat(target, AT_FDCWD, path); }

@@ -1,130 +1,254 @@
-//! The disk itself, on changes made by hand: what must survive does, and what need not, may not.
+//! The model of a disk, on journals made by hand; and the recorder, on everything that it says
+//! it understands.
 
-use super::*;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
 
-const LOG: u64 = 7;
-const FOLDER: u64 = 8;
+use tempfile::TempDir;
 
-fn empty() -> Disk {
-    let mut disk = Disk::of(&Image::from([(String::new(), None), ("/data".into(), None)]));
-    disk.apply(Change::Opened { path: "/data".into(), file: FOLDER });
+use crate::dice::Dice;
+use crate::disk::{Disk, Tree};
+use crate::journal::Operation;
+use crate::layers::Survival;
+use crate::recorder::{Recording, library};
+
+const FOLDER: u64 = 1_000_001;
+const FILE: u64 = 1_000_002;
+const OTHER: u64 = 1_000_003;
+
+fn created(path: &str, inode: u64) -> Operation {
+    Operation::Created { path: path.into(), inode }
+}
+
+fn written(inode: u64, at: usize, data: &str) -> Operation {
+    Operation::Written { inode, at, data: data.to_owned().into() }
+}
+
+fn renamed(from: &str, to: &str) -> Operation {
+    Operation::Renamed { from: from.into(), to: to.into() }
+}
+
+fn began(inode: u64, ticket: u64) -> Operation {
+    Operation::SyncBegan { inode, ticket }
+}
+
+fn ended(ticket: u64) -> Operation {
+    Operation::SyncEnded { ticket }
+}
+
+/// A disk whose folder `data` is durable, and on which this was done below it.
+fn below(operations: impl IntoIterator<Item = Operation>) -> Disk {
+    let dir = TempDir::new().unwrap();
+    std::fs::create_dir(dir.path().join("data")).unwrap();
+    let mut disk = Disk::read(dir.path());
+    let (folder, _) = disk.folder_of("data/file");
+    disk.inodes.insert(FOLDER, folder);
+    operations.into_iter().for_each(|operation| disk.apply(&operation));
     disk
 }
 
-fn create(disk: &mut Disk, name: &str) {
-    disk.apply(Change::Created { path: format!("/data/{name}"), file: LOG });
+/// What a cut leaves when nothing survives that was not synced.
+fn left(disk: &Disk) -> Tree {
+    disk.remains(Survival::Nothing, &mut Dice(0))
 }
 
-fn append(disk: &mut Disk, at: usize, text: &str) {
-    disk.apply(Change::Written { file: LOG, at, bytes: text.into() });
+/// The file at `path`; `None` where its name is gone.
+fn text(tree: &Tree, path: &str) -> Option<String> {
+    let file = path.split('/').try_fold(tree, |tree, name| match tree {
+        Tree::Folder(below) => below.get(name),
+        Tree::File(_) => None,
+    })?;
+    let Tree::File(bytes) = file else { return None };
+    Some(String::from_utf8(bytes.clone()).unwrap())
 }
 
-fn sync(disk: &mut Disk, file: u64) {
-    disk.apply(Change::Syncing { file, sync: 1 });
-    disk.apply(Change::Synced { sync: 1 });
+/// Everything that can be left of one file, over many cuts.
+fn all_left(disk: &Disk, survival: Survival, path: &str) -> BTreeSet<Option<String>> {
+    let mut dice = Dice(1);
+    (0..2_000).map(|_| text(&disk.remains(survival, &mut dice), path)).collect()
 }
 
-/// What a strict cut leaves in the folder.
-fn left(disk: &Disk) -> Vec<(String, String)> {
-    let image = disk.cut(Cut::Strict, &mut Dice(0));
-    let files = image.into_iter().filter_map(|(path, bytes)| Some((path, bytes?)));
-    files.map(|(path, bytes)| (path, String::from_utf8(bytes).unwrap())).collect()
-}
-
-fn log(content: &str) -> Vec<(String, String)> {
-    vec![("/data/log".to_owned(), content.to_owned())]
-}
-
-#[test]
-fn what_was_synced_is_left_and_nothing_else() {
-    let mut disk = empty();
-    create(&mut disk, "log");
-    append(&mut disk, 0, "paid");
-    sync(&mut disk, FOLDER);
-    assert_eq!(left(&disk), log(""));
-    sync(&mut disk, LOG);
-    append(&mut disk, 4, " twice");
-    assert_eq!(left(&disk), log("paid"));
-    assert_eq!(disk.current()["/data/log"].as_deref(), Some(&b"paid twice"[..]));
+fn all(texts: &[Option<&str>]) -> BTreeSet<Option<String>> {
+    texts.iter().map(|text| text.map(str::to_owned)).collect()
 }
 
 #[test]
-fn a_sync_covers_what_came_before_it_began() {
-    let mut disk = empty();
-    create(&mut disk, "log");
-    sync(&mut disk, FOLDER);
-    append(&mut disk, 0, "before");
-    disk.apply(Change::Syncing { file: LOG, sync: 5 });
-    append(&mut disk, 6, " meanwhile");
-    assert_eq!(left(&disk), log(""), "it has not returned");
-    disk.apply(Change::Synced { sync: 5 });
-    assert_eq!(left(&disk), log("before"));
+fn a_sync_keeps_what_was_written_before_it_began() {
+    let mut disk = below([
+        created("data/file", FILE),
+        began(FOLDER, 1),
+        ended(1),
+        written(FILE, 0, "early"),
+        began(FILE, 2),
+        written(FILE, 5, " late"),
+    ]);
+    assert_eq!(text(&left(&disk), "data/file").as_deref(), Some(""), "it has not ended");
+    disk.apply(&ended(2));
+    assert_eq!(text(&left(&disk), "data/file").as_deref(), Some("early"));
+    assert_eq!(text(&disk.current(), "data/file").as_deref(), Some("early late"));
 }
 
 #[test]
-fn a_name_is_durable_with_its_folder() {
-    let mut disk = empty();
-    create(&mut disk, "log.tmp");
-    append(&mut disk, 0, "paid");
-    sync(&mut disk, LOG);
-    assert_eq!(left(&disk), []);
-    sync(&mut disk, FOLDER);
-    disk.apply(Change::Renamed { from: "/data/log.tmp".into(), to: "/data/log".into() });
-    assert_eq!(left(&disk), [("/data/log.tmp".to_owned(), "paid".to_owned())]);
-    sync(&mut disk, FOLDER);
-    assert_eq!(left(&disk), log("paid"));
-    disk.apply(Change::Unlinked { path: "/data/log".into() });
-    assert_eq!(left(&disk), log("paid"));
-    sync(&mut disk, FOLDER);
-    assert_eq!(left(&disk), []);
+fn a_sync_of_a_file_does_not_keep_its_name() {
+    let disk =
+        below([created("data/file", FILE), written(FILE, 0, "text"), began(FILE, 1), ended(1)]);
+    assert_eq!(text(&left(&disk), "data/file"), None);
+    assert_eq!(text(&disk.current(), "data/file").as_deref(), Some("text"));
 }
 
 #[test]
-fn a_folder_takes_with_it_what_it_holds() {
-    let mut disk = Disk::of(&Image::from([(String::new(), None)]));
-    disk.apply(Change::Opened { path: String::new(), file: 1 });
-    disk.apply(Change::FolderMade { path: "/data".into() });
-    disk.apply(Change::Opened { path: "/data".into(), file: FOLDER });
-    create(&mut disk, "log");
-    sync(&mut disk, FOLDER);
-    assert_eq!(left(&disk), []);
-    sync(&mut disk, 1);
-    assert_eq!(left(&disk), log(""));
+fn a_folder_whose_own_name_was_not_synced_is_lost_with_everything_in_it() {
+    let mut disk = Disk::read(TempDir::new().unwrap().path());
+    let all_synced = [
+        Operation::MadeFolder { path: "data".into(), inode: FOLDER },
+        created("data/file", FILE),
+        began(FOLDER, 1),
+        ended(1),
+        written(FILE, 0, "text"),
+        began(FILE, 2),
+        ended(2),
+    ];
+    all_synced.iter().for_each(|operation| disk.apply(operation));
+    assert_eq!(text(&disk.current(), "data/file").as_deref(), Some("text"));
+    assert_eq!(left(&disk), Tree::Folder(Default::default()));
 }
 
 #[test]
-fn a_number_that_is_used_again_is_another_file() {
-    let mut disk = empty();
-    create(&mut disk, "log");
-    append(&mut disk, 0, "first");
-    sync(&mut disk, LOG);
-    sync(&mut disk, FOLDER);
-    disk.apply(Change::Unlinked { path: "/data/log".into() });
-    create(&mut disk, "other");
-    append(&mut disk, 0, "second");
-    sync(&mut disk, LOG);
-    assert_eq!(left(&disk), log("first"));
-}
-
-#[test]
-fn a_ragged_cut_keeps_all_that_was_synced_and_any_part_of_the_rest() {
-    let mut disk = empty();
-    create(&mut disk, "log");
-    append(&mut disk, 0, "paid");
-    sync(&mut disk, LOG);
-    sync(&mut disk, FOLDER);
-    append(&mut disk, 4, &"x".repeat(3 * SECTOR));
-    disk.apply(Change::Created { path: "/data/more".into(), file: 9 });
-
-    let cuts = (0..200).map(|seed| disk.cut(Cut::Ragged, &mut Dice(seed)));
-    let mut kinds = [0; 4];
-    for image in cuts {
-        let content = image["/data/log"].as_deref().unwrap();
-        assert_eq!(&content[..4], b"paid");
-        kinds[0] += usize::from(content.len() == 4);
-        kinds[1] += usize::from(content.len() == 4 + 3 * SECTOR && !content.contains(&0));
-        kinds[2] += usize::from(content.contains(&0));
-        kinds[3] += usize::from(image.contains_key("/data/more"));
+fn a_rename_happens_or_does_not_and_what_it_replaced_comes_back() {
+    let mut disk = below([
+        created("data/file", FILE),
+        created("data/other", OTHER),
+        written(FILE, 0, "file"),
+        written(OTHER, 0, "other"),
+        began(FILE, 1),
+        ended(1),
+        began(OTHER, 2),
+        ended(2),
+        began(FOLDER, 3),
+        ended(3),
+        renamed("data/file", "data/other"),
+    ]);
+    assert_eq!(text(&left(&disk), "data/file").as_deref(), Some("file"));
+    assert_eq!(text(&left(&disk), "data/other").as_deref(), Some("other"));
+    for survival in [Survival::InOrder, Survival::Any] {
+        let names = all_left(&disk, survival, "data/other");
+        assert_eq!(names, all(&[Some("file"), Some("other")]));
     }
-    assert!(kinds.iter().all(|kind| (5..195).contains(kind)), "{kinds:?}");
+    disk.apply(&began(FOLDER, 4));
+    disk.apply(&ended(4));
+    assert_eq!(text(&left(&disk), "data/file"), None);
+    assert_eq!(text(&left(&disk), "data/other").as_deref(), Some("file"));
+}
+
+#[test]
+fn a_file_that_was_unlinked_comes_back_with_what_was_synced_though_its_inode_is_used_again() {
+    let disk = below([
+        created("data/file", FILE),
+        written(FILE, 0, "old"),
+        began(FILE, 1),
+        ended(1),
+        began(FOLDER, 2),
+        ended(2),
+        Operation::Unlinked { path: "data/file".into() },
+        created("data/other", FILE),
+        written(FILE, 0, "something else"),
+        began(FILE, 3),
+        ended(3),
+    ]);
+    assert_eq!(text(&left(&disk), "data/file").as_deref(), Some("old"));
+    assert_eq!(text(&left(&disk), "data/other"), None);
+}
+
+#[test]
+fn lengths_are_kept_with_the_bytes() {
+    let disk = below([
+        created("data/file", FILE),
+        began(FOLDER, 1),
+        ended(1),
+        written(FILE, 0, "twelve bytes"),
+        Operation::Truncated { inode: FILE, to: 6 },
+        Operation::Extended { inode: FILE, to: 8 },
+        Operation::Extended { inode: FILE, to: 2 },
+        began(FILE, 2),
+        ended(2),
+        Operation::Truncated { inode: FILE, to: 0 },
+    ]);
+    assert_eq!(text(&left(&disk), "data/file").as_deref(), Some("twelve\0\0"));
+    assert_eq!(text(&disk.current(), "data/file").as_deref(), Some(""));
+}
+
+#[test]
+fn of_what_was_not_synced_the_first_part_or_any_part_survives() {
+    let disk = below([
+        created("data/file", FILE),
+        began(FOLDER, 1),
+        ended(1),
+        written(FILE, 0, "a"),
+        written(FILE, 1, "b"),
+    ]);
+    let in_order = all(&[Some(""), Some("a"), Some("ab"), Some("\0"), Some("a\0")]);
+    assert_eq!(all_left(&disk, Survival::InOrder, "data/file"), in_order);
+    let mut any = in_order;
+    any.extend(all(&[Some("\0b"), Some("\0\0")]));
+    assert_eq!(all_left(&disk, Survival::Any, "data/file"), any);
+}
+
+#[test]
+fn a_torn_write_is_torn_between_sectors() {
+    let disk = below([
+        created("data/file", FILE),
+        began(FOLDER, 1),
+        ended(1),
+        written(FILE, 0, &"-".repeat(1_500)),
+        began(FILE, 2),
+        ended(2),
+        written(FILE, 500, &"x".repeat(700)),
+    ]);
+    let sectors = [(500, 512), (512, 1_024), (1_024, 1_200)];
+    let mut found = BTreeSet::new();
+    for text in all_left(&disk, Survival::Any, "data/file").into_iter().flatten() {
+        assert_eq!(text.len(), 1_500);
+        assert_eq!(text[..500].trim_matches('-'), "");
+        assert_eq!(text[1_200..].trim_matches('-'), "");
+        found.insert(sectors.map(|(from, to)| {
+            let sector = &text[from..to];
+            let is_written = sector.starts_with('x');
+            let text = if is_written { "x" } else { "-" };
+            assert_eq!(sector, text.repeat(to - from), "{from}");
+            is_written
+        }));
+    }
+    assert_eq!(found.len(), 8, "every combination is met: {found:?}");
+}
+
+#[test]
+fn the_recorder_misses_nothing_that_a_program_does_to_its_files() {
+    let dir = TempDir::new().unwrap();
+    let exercise = dir.path().join("exercise");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/power/exercise.c");
+    let compiled = Command::new("cc").arg("-o").args([&exercise, &source]).status();
+    assert!(compiled.expect("cc is there").success());
+    let (disk, real) = recorded(dir.path(), |root| {
+        let mut command = Command::new(&exercise);
+        command.arg(root);
+        command
+    });
+    assert_eq!(disk.current().differences(&real), [""; 0]);
+    assert!(text(&real, "data/renamed").is_some(), "it ended early: {real:?}");
+    // Everything in the folder was synced but the last names and bytes; and nothing synced the
+    // name of the folder.
+    assert_eq!(left(&disk), Tree::Folder(Default::default()));
+}
+
+/// What the model says about a program that runs in a folder of its own, and what is there.
+fn recorded(dir: &Path, command: impl FnOnce(&Path) -> Command) -> (Disk, Tree) {
+    let dir = dir.canonicalize().unwrap();
+    let recording = Recording { root: dir.join("disk"), journal: dir.join("journal") };
+    std::fs::create_dir(&recording.root).unwrap();
+    let mut disk = Disk::read(&recording.root);
+    let status = recording.of(command(&recording.root), &library(&dir), 0).status().unwrap();
+    assert!(status.success(), "{status}");
+    recording.entries().iter().for_each(|entry| disk.apply(&entry.operation));
+    (disk, Tree::read(&recording.root))
 }
