@@ -98,7 +98,9 @@ fn is_known_elsewhere(variable: &str, value: &str) -> bool {
     let name = variable.strip_prefix(PREFIX).unwrap_or(variable);
     match name {
         "CONFIG" | "SERVER" | "OWNER_TOKEN" | "REQUIRE_CLIENTS" => return true,
-        _ if name.starts_with("TEST_") || name.starts_with("RUN_") => return true,
+        // What `onced run` tells its command, which may be a server.
+        "KEY" | "NAMESPACE" | "ATTEMPT" | "FENCING_TOKEN" | "TAKEOVER" => return true,
+        _ if name.starts_with("TEST_") => return true,
         _ => {}
     }
     let name = format!("_{name}");

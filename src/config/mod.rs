@@ -31,7 +31,7 @@ pub use sources::{ConfigFile, Sources};
 pub use table::{Kind, SETTINGS, Setting, reference_table};
 pub use value::LogFormat;
 
-pub(crate) use value::Timespan;
+pub(crate) use value::{Size, Timespan};
 
 /// Everything that can be set about the server, checked: each value is within its bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -252,7 +252,11 @@ fn variables_of_others_are_left_alone() {
         ("ONCED_OWNER_TOKEN", "secret"),
         ("ONCED_REQUIRE_CLIENTS", "1"),
         ("ONCED_TEST_SEED", "42"),
-        ("ONCED_RUN_ATTEMPT", "1"),
+        ("ONCED_KEY", "report"),
+        ("ONCED_NAMESPACE", "default"),
+        ("ONCED_ATTEMPT", "1"),
+        ("ONCED_FENCING_TOKEN", "1"),
+        ("ONCED_TAKEOVER", "false"),
         // What Kubernetes makes of services called `onced` and `onced-canary`.
         ("ONCED_SERVICE_HOST", "10.0.0.7"),
         ("ONCED_SERVICE_PORT", "50051"),

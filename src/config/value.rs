@@ -167,13 +167,14 @@ impl Value for Option<Timespan> {
 
 /// A number of bytes, such as `1MiB`, `64KiB` or `4096`.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
-pub(super) struct Size(pub usize);
+pub(crate) struct Size(pub usize);
 
 const SIZE_UNITS: [(&str, usize); 4] =
     [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
-impl Value for Size {
-    fn read(text: &str) -> Result<Self, String> {
+impl Size {
+    /// Reads `text`, or says what is wrong with it.
+    pub(crate) fn read(text: &str) -> Result<Self, String> {
         let (number, unit) = SIZE_UNITS
             .iter()
             .find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?.trim_end(), *bytes)))
@@ -183,6 +184,12 @@ impl Value for Size {
         }
         let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
         bytes.map(Self).ok_or_else(|| "is out of bounds".to_owned())
+    }
+}
+
+impl Value for Size {
+    fn read(text: &str) -> Result<Self, String> {
+        Self::read(text)
     }
 
     fn show(&self) -> String {

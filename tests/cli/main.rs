@@ -5,4 +5,11 @@
 mod clients;
 mod inspect;
 mod process;
+#[path = "../harness/skip.rs"]
+mod skip;
+
+mod hosts;
+mod leases;
 mod run;
+mod signals;
+mod wait;
