@@ -27,6 +27,7 @@ mod admission;
 mod codec;
 pub mod fault;
 mod keys;
+mod quota;
 mod sweep;
 
 use std::future::Future;
@@ -38,6 +39,7 @@ use tokio::sync::watch;
 use crate::domain::{Command, Decision, Moment, Record, RecordKey};
 
 pub use open::{OpenError, StoreOptions, StoreUrl, StoreUrlError, open};
+pub use quota::{Quota, Quotas, Usage};
 pub use sweep::Sweeper;
 
 /// An answer on its way.

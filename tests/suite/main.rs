@@ -9,6 +9,7 @@ mod errors;
 #[path = "../harness/http2.rs"]
 mod http2;
 mod lifecycle;
+mod namespaces;
 mod old_data;
 #[path = "../harness/proof.rs"]
 mod proof;
