@@ -116,3 +116,88 @@ impl Policies {
         tallies
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::encode;
+    use crate::domain::{LeaseExpiryAction, Span};
+    use crate::pb::v1;
+
+    fn namespace(name: &str) -> Namespace {
+        Namespace::new(name.to_owned()).unwrap()
+    }
+
+    fn orders() -> Policy {
+        let limits = Limits { max_response_bytes: 7, ..Limits::default() };
+        let quota = Quota { keys: Some(5), bytes: None };
+        Policy { limits, fingerprint_required: true, shadow: true, quota }
+    }
+
+    #[test]
+    fn a_listed_namespace_has_its_own_policy_and_all_others_share_one() {
+        let policies = Policies::new(Limits::default(), false, [(namespace("orders"), orders())]);
+        assert_eq!(policies.of(&namespace("orders")), Some(&orders()));
+        assert_eq!(policies.of(&namespace("mail")), Some(&Policy::default()));
+        assert!(policies.shadow(&namespace("orders")).is_some());
+        assert!(policies.shadow(&namespace("mail")).is_none());
+    }
+
+    #[test]
+    fn a_strict_server_has_no_policy_for_others_and_describes_them_all_the_same() {
+        let policies = Policies::new(Limits::default(), true, [(namespace("orders"), orders())]);
+        assert_eq!(policies.of(&namespace("mail")), None);
+        let described = Described { policy: Policy::default(), listed: false, served: false };
+        assert_eq!(policies.describe(&namespace("mail")), described);
+        let described = Described { policy: orders(), listed: true, served: true };
+        assert_eq!(policies.describe(&namespace("orders")), described);
+    }
+
+    #[test]
+    fn tallies_are_of_shadowed_namespaces_only_in_the_order_of_their_names() {
+        let open = Policy { shadow: false, ..orders() };
+        let listed = [("b", orders()), ("a", orders()), ("c", open)];
+        let listed = listed.map(|(name, policy)| (namespace(name), policy));
+        let policies = Policies::new(Limits::default(), false, listed);
+        let names: Vec<_> =
+            policies.shadow_tallies().into_iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_policy_is_described_on_the_wire_with_all_that_applies() {
+        let policies = Policies::new(Limits::default(), true, [(namespace("orders"), orders())]);
+        let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+        let shortest = Some(prost_types::Duration { seconds: 0, nanos: 100_000_000 });
+        let name = namespace("orders");
+        assert_eq!(
+            encode::policy(&name, policies.describe(&name)),
+            v1::NamespacePolicy {
+                namespace: "orders".into(),
+                listed: true,
+                served: true,
+                lease_min: shortest,
+                lease_default: seconds(30),
+                lease_max: seconds(86_400),
+                lease_expiry_action: v1::LeaseExpiryAction::Takeover.into(),
+                retention_min: shortest,
+                retention_default: seconds(86_400),
+                retention_max: seconds(90 * 86_400),
+                max_response_bytes: 7,
+                fingerprint_required: true,
+                shadow: true,
+                quota_keys: Some(5),
+                quota_bytes: None,
+            }
+        );
+        let holds = Limits {
+            lease_expiry_action: LeaseExpiryAction::Hold,
+            lease: crate::domain::SpanBounds { min: Span::default(), ..Limits::default().lease },
+            ..Limits::default()
+        };
+        let unlisted = Policies::from(holds);
+        let told = encode::policy(&name, unlisted.describe(&name));
+        assert_eq!(told.lease_expiry_action(), v1::LeaseExpiryAction::Hold);
+        assert!(told.served && !told.listed && told.quota_keys.is_none());
+    }
+}

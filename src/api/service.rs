@@ -73,6 +73,7 @@ impl IdempotencyApi {
     ) -> Result<Decided<Told>, Status> {
         // Kept for the refusal: the engine takes the key, and the command.
         let named = key.clone();
+        // What a shadowed caller is told may be made from the request, which is kept for it.
         let shadow = self.policies.shadow(&key.namespace).map(|counts| (counts, command.clone()));
         let Decided { answer, decided_at } =
             self.engine.apply(key, command, deadline).await.map_err(status::unanswered)?;

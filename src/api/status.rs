@@ -71,8 +71,8 @@ pub fn refused(refusal: Refusal, key: &RecordKey) -> Status {
         Refusal::NotFound => not_found(key),
         Refusal::QuotaExceeded(kind) => {
             let (of, message) = match kind {
-                QuotaKind::Keys => ("quota_keys", "the namespace has as many keys as it may have"),
-                QuotaKind::Bytes => ("quota_bytes", "the namespace takes as many bytes as it may"),
+                QuotaKind::Keys => ("quota_keys", "the namespace's quota of keys is used up"),
+                QuotaKind::Bytes => ("quota_bytes", "the namespace's quota of bytes is used up"),
             };
             let subject = format!("{}/{of}", key.namespace.as_str());
             exhausted("QUOTA_EXCEEDED", subject, message.to_owned(), LATER)

@@ -38,7 +38,11 @@ pub struct NamespaceSettings {
 
 /// What a file says of one namespace.
 pub(super) struct GivenNamespace {
-    pub name: Namespace,
+    /// Its name as it was given.
+    pub given: String,
+    /// Its name, if it is one. The values of one without are read all the same, so that all
+    /// faults are found.
+    pub name: Option<Namespace>,
     pub values: Vec<Given>,
 }
 
@@ -74,7 +78,8 @@ pub(super) fn given(
         let mut fault = |problem| {
             faults.push(Fault { setting: path_of(name, ""), origin: origin.clone(), problem });
         };
-        let checked = match Namespace::new(name.to_owned()) {
+        let given = name.to_owned();
+        let checked = match Namespace::new(given.clone()) {
             Ok(checked) => Some(checked),
             Err(error) => {
                 fault(format!("is no name of a namespace: {error}"));
@@ -104,7 +109,7 @@ pub(super) fn given(
                 }
             }
         }
-        namespaces.extend(checked.map(|name| GivenNamespace { name, values }));
+        namespaces.push(GivenNamespace { given, name: checked, values });
     }
     namespaces
 }

@@ -87,11 +87,14 @@ impl Resolved {
             reader.refuse_all();
         }
         let mut in_force = BTreeMap::new();
-        for GivenNamespace { name, values } in namespaces {
-            let mut of_namespace = Reader::of_namespace(&name, values, &reader);
-            settings.namespaces.insert(name.clone(), of_namespace.namespace());
+        for GivenNamespace { given, name, values } in namespaces {
+            let mut of_namespace = Reader::of_namespace(given, values, &reader);
+            let read = of_namespace.namespace();
             reader.faults.append(&mut of_namespace.faults);
-            in_force.insert(name, in_order(of_namespace.effective));
+            if let Some(name) = name {
+                settings.namespaces.insert(name.clone(), read);
+                in_force.insert(name, in_order(of_namespace.effective));
+            }
         }
         let Reader { faults, effective, .. } = reader;
         if !faults.is_empty() {
@@ -110,7 +113,7 @@ fn in_order(mut effective: Vec<Effective>) -> Vec<Effective> {
 
 struct Reader {
     /// The namespace whose settings are read; `None`: those of the server.
-    namespace: Option<Namespace>,
+    namespace: Option<String>,
     given: Vec<Given>,
     /// What holds where nothing is given, before the defaults.
     inherited: Vec<Effective>,
@@ -126,9 +129,9 @@ impl Reader {
         Self { namespace: None, given, inherited, doubtful, faults, effective }
     }
 
-    fn of_namespace(name: &Namespace, given: Vec<Given>, server: &Self) -> Self {
+    fn of_namespace(name: String, given: Vec<Given>, server: &Self) -> Self {
         Self {
-            namespace: Some(name.clone()),
+            namespace: Some(name),
             given,
             inherited: server.effective.clone(),
             doubtful: server.faults.iter().map(|fault| fault.setting.clone()).collect(),
@@ -236,7 +239,7 @@ impl Reader {
     /// How a fault names a setting.
     fn path_of(&self, name: &str) -> String {
         match &self.namespace {
-            Some(namespace) => namespaces::path_of(namespace.as_str(), name),
+            Some(namespace) => namespaces::path_of(namespace, name),
             None => name.to_owned(),
         }
     }

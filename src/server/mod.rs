@@ -149,6 +149,7 @@ async fn run(
     }
     drop(sweeper);
     shadow_log.abort();
+    let _ = shadow_log.await;
     // Blocks until the last answers are durable; there is nothing else left to run here.
     store.close();
     info!("stopped");

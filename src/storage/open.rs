@@ -64,7 +64,7 @@ pub struct StoreOptions {
     pub max_in_flight: usize,
     /// How many bytes the waiting calls may hold together.
     pub max_in_flight_bytes: usize,
-    /// The size of one memtable in bytes. There are up to four for each of two tables.
+    /// The size of one memtable in bytes. There are up to four for each of three tables.
     pub memtable_bytes: usize,
     /// The size of the block cache in bytes.
     pub block_cache_bytes: usize,
@@ -144,6 +144,6 @@ pub fn open(
 ) -> Result<Arc<dyn Engine>, OpenError> {
     match url {
         StoreUrl::RocksDb(path) => Ok(Arc::new(RocksEngine::open(path, clock, options)?)),
-        StoreUrl::Memory => Ok(Arc::new(MemoryEngine::new(clock))),
+        StoreUrl::Memory => Ok(Arc::new(MemoryEngine::with_quotas(clock, options.quotas.clone()))),
     }
 }

@@ -4,7 +4,7 @@
 //! bytes as its record key and its stored value take. Who counts, and when a quota refuses,
 //! is said in [`super`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use crate::domain::{Namespace, QuotaKind};
 
@@ -31,7 +31,7 @@ impl Quota {
 
     /// What stands in the way of one more record of `bytes`, where `usage` is on record.
     pub(super) fn refuses(self, usage: Usage, bytes: u64) -> Option<QuotaKind> {
-        let with_it = Usage { keys: usage.keys + 1, bytes: usage.bytes + bytes };
+        let with_it = usage.with(bytes);
         if self.keys.is_some_and(|most| with_it.keys > most) {
             return Some(QuotaKind::Keys);
         }
@@ -51,18 +51,23 @@ pub struct Usage {
     pub bytes: u64,
 }
 
+/// What each namespace has on record, by the bytes of its name. One without records is not
+/// in it.
+pub type Usages = BTreeMap<Vec<u8>, Usage>;
+
 impl Usage {
     /// How many bytes it takes when stored.
     const STORED_BYTES: usize = 16;
 
-    /// This and one record of `bytes` more.
+    /// This and one record of `bytes` more. A counter at its end, which only damage can bring
+    /// about, stays there.
     #[must_use]
     pub(super) fn with(self, bytes: u64) -> Self {
-        Self { keys: self.keys + 1, bytes: self.bytes + bytes }
+        Self { keys: self.keys.saturating_add(1), bytes: self.bytes.saturating_add(bytes) }
     }
 
-    /// This without one record of `bytes`. A counter that is too small, which only damage can
-    /// bring about, stays at zero: `onced inspect` tells, and nobody is refused for it.
+    /// This without one record of `bytes`. A counter that is too small, which again is damage,
+    /// stays at zero: `onced inspect` tells, and nobody's work stops for it.
     #[must_use]
     pub(super) fn without(self, bytes: u64) -> Self {
         Self { keys: self.keys.saturating_sub(1), bytes: self.bytes.saturating_sub(bytes) }

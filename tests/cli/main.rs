@@ -6,3 +6,4 @@ mod clients;
 mod inspect;
 mod process;
 mod run;
+mod settings;

@@ -4,6 +4,8 @@
 mod conformance;
 mod decide_model;
 mod decide_table;
+#[path = "../harness/dice.rs"]
+mod dice;
 mod engines;
 mod errors;
 #[path = "../harness/http2.rs"]

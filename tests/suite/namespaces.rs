@@ -10,6 +10,7 @@ use onced::pb::v1::{
     CompleteRequest, Granted, LookupRequest, RecordState, ReleaseRequest, RenewRequest,
     ReserveRequest, Response, Result as OperationResult,
 };
+use tempfile::TempDir;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -21,10 +22,14 @@ type Client = IdempotencyServiceClient<Channel>;
 
 /// A server with this settings file, and records in memory.
 fn server(file: &str) -> TestServer {
+    server_on("memory:", file)
+}
+
+fn server_on(store: &str, file: &str) -> TestServer {
     let file = ConfigFile { path: PathBuf::from("onced.toml"), text: Ok(file.to_owned()) };
     let sources = Sources { file: Some(file), ..Sources::default() };
     let Settings { strict, namespaces, .. } = Settings::resolve(&sources).unwrap();
-    TestServer::start(Settings { strict, namespaces, ..settings("memory:") })
+    TestServer::start(Settings { strict, namespaces, ..settings(store) })
 }
 
 fn order(namespace: &str, key: &str) -> ReserveRequest {
@@ -153,6 +158,55 @@ async fn a_namespace_that_holds_leaves_a_vanished_owner_in_doubt() {
     let later = order("payments", "order-1");
     assert!(matches!(reserve(&mut client, &later).await, Outcome::InDoubt(_)));
     assert!(granted(&mut client, &order("mail", "order-1")).await.takeover);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_quota_refuses_one_key_too_many_until_another_one_is_over() {
+    let dir = TempDir::new().unwrap();
+    for store in ["memory:".to_owned(), format!("rocksdb:{}", dir.path().join("data").display())] {
+        let server = server_on(&store, "[namespaces.orders]\nquota_keys = 2");
+        let mut client = server.client().await;
+        let (first, second) = (order("orders", "order-1"), order("orders", "order-2"));
+        granted(&mut client, &first).await;
+        granted(&mut client, &second).await;
+
+        let third = order("orders", "order-3");
+        let refused = client.reserve(third.clone()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted);
+        let details = refused.get_error_details();
+        assert_eq!(details.error_info().unwrap().reason, "QUOTA_EXCEEDED");
+        let violations = &details.quota_failure().unwrap().violations;
+        assert_eq!(violations[0].subject, "orders/quota_keys");
+        let delay = details.retry_info().unwrap().retry_delay.unwrap();
+        assert!(!delay.is_zero());
+        granted(&mut client, &order("mail", "order-3")).await;
+
+        // What is there goes on, and ends; and once it is over, it makes room.
+        let retention = Some(prost_types::Duration { seconds: 0, nanos: 100_000_000 });
+        let brief = CompleteRequest { retention, ..done(&first, b"") };
+        client.complete(brief).await.unwrap();
+        let freed = loop {
+            match client.reserve(third.clone()).await {
+                Ok(answer) => break answer.into_inner().outcome.unwrap(),
+                Err(refused) => assert_eq!(refused.code(), Code::ResourceExhausted),
+            }
+        };
+        assert!(matches!(freed, Outcome::Granted(_)), "{freed:?}");
+        drop(client);
+        server.stop().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn in_a_shadowed_namespace_a_quota_stops_nobody() {
+    let server = server("[namespaces.orders]\nshadow = true\nquota_keys = 1");
+    let mut client = server.client().await;
+    assert!(!granted(&mut client, &order("orders", "order-1")).await.shadow);
+    let beyond = order("orders", "order-2");
+    assert!(granted(&mut client, &beyond).await.shadow);
+    client.complete(done(&beyond, b"done")).await.unwrap();
+    let nothing = client.lookup(look(&beyond)).await.unwrap_err();
+    assert_eq!(nothing.code(), Code::NotFound);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -1,8 +1,9 @@
 //! What shadowed callers are told, for every command and decision, and what is counted.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use super::*;
+use crate::api::{Limits, Policy};
 use crate::domain::{
     Completion, FencingToken, Fingerprint, Granted, InDoubt, InProgress, LeaseExpiryAction,
     Outcome, OwnerToken, QuotaKind, Release, Renew, Response, Span,
@@ -152,4 +153,46 @@ fn every_outcome_has_a_place_and_a_name_of_its_own() {
     }
     let names: std::collections::BTreeSet<_> = WouldBe::ALL.map(WouldBe::name).into();
     assert_eq!(names.len(), WouldBe::ALL.len());
+}
+
+/// What is logged while `act` runs.
+fn logged(act: impl FnOnce()) -> String {
+    #[derive(Clone, Default)]
+    struct Page(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Page {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let page = Page::default();
+    let writer = page.clone();
+    let log = tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone());
+    tracing::subscriber::with_default(log.finish(), act);
+    let bytes = page.0.lock().unwrap().clone();
+    String::from_utf8(bytes).unwrap()
+}
+
+#[test]
+fn what_was_counted_since_the_last_time_is_logged_and_nothing_else() {
+    let orders = Namespace::new("orders".to_owned()).unwrap();
+    let shadowed = Policy { shadow: true, ..Policy::default() };
+    let listed = ["orders", "mail"].map(|name| (Namespace::new(name.into()).unwrap(), shadowed));
+    let policies = Policies::new(Limits::default(), false, listed);
+    let mut log = ShadowLog::default();
+    let refused = Decision::Refused(Refusal::LeaseLost);
+
+    assert_eq!(logged(|| log.write(&policies)), "");
+    for _ in 0..3 {
+        policies.shadow(&orders).unwrap().instead(&orders, reserve(), &refused, NOW);
+    }
+    let line = logged(|| log.write(&policies));
+    assert!(line.contains("namespace=\"orders\"") && line.contains("lease_lost=3"), "{line}");
+    assert_eq!(line.lines().count(), 1, "{line}");
+    assert_eq!(logged(|| log.write(&policies)), "");
+    policies.shadow(&orders).unwrap().instead(&orders, reserve(), &refused, NOW);
+    assert!(logged(|| log.write(&policies)).contains("lease_lost=1 "));
 }

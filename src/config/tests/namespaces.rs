@@ -132,6 +132,8 @@ billing = true
         ),
         "  namespaces.Mail (from onced.toml:9): is no name of a namespace: byte 0 is outside a-z, \
          0-9, '-', '_' and '.'",
+        "  namespaces.Mail.quota_keys (from onced.toml:10): \"many\" is not a whole number; give \
+         off or a number, from 1 to 1000000000000",
         "  namespaces.mail.eu (from onced.toml:12): is a table; write a name with dots in quotes, \
          [namespaces.\"mail.eu\"]",
         "  namespaces.billing (from onced.toml:16): has the wrong type, boolean; write a table, \
