@@ -5,8 +5,9 @@ use std::time::Instant;
 
 use tonic::{Request, Response, Status};
 
-use super::decode::{self, Limits};
-use super::{encode, status};
+use super::policy::Policies;
+use super::shadow::Instead;
+use super::{decode, encode, status};
 use crate::domain::{Command, Completion, Decision, RecordKey, State};
 use crate::pb::v1::idempotency_service_server::IdempotencyService;
 use crate::pb::v1::{self, reserve_response};
@@ -26,6 +27,12 @@ impl LargeAnswer {
         Self { bytes: completion.response.payload.len(), otherwise }
     }
 
+    /// A completion that no record backs goes back as large as it came.
+    fn of_shadow(completion: &v1::Completion) -> Self {
+        let bytes = completion.response.as_ref().map_or(0, |response| response.payload.len());
+        Self { bytes, otherwise: EngineError::OutcomeUnknown }
+    }
+
     /// `answer`, and how large it is.
     fn with<T>(large: Option<Self>, answer: T) -> Response<T> {
         let mut response = Response::new(answer);
@@ -36,33 +43,48 @@ impl LargeAnswer {
     }
 }
 
-/// The service: stateless, one engine, one set of limits.
+/// The service: one engine, and what applies in each namespace.
 #[derive(Clone)]
 pub struct IdempotencyApi {
     engine: Arc<dyn Engine>,
-    limits: Limits,
+    policies: Arc<Policies>,
+}
+
+/// What a caller is told.
+enum Told {
+    /// What was decided.
+    Decided(Decision),
+    /// What lets it go on, in a shadowed namespace.
+    Instead(Instead),
 }
 
 impl IdempotencyApi {
-    /// The service over `engine`, which holds requests to `limits`.
-    pub fn new(engine: Arc<dyn Engine>, limits: Limits) -> Self {
-        Self { engine, limits }
+    /// The service over `engine`, which holds requests to `policies`.
+    pub fn new(engine: Arc<dyn Engine>, policies: Arc<Policies>) -> Self {
+        Self { engine, policies }
     }
 
-    /// Applies a command. Refusals come back as statuses, everything else as a decision.
+    /// Applies a command. Refusals come back as statuses, everything else as what to tell.
     async fn apply(
         &self,
         key: RecordKey,
         command: Command,
         deadline: Option<Instant>,
-    ) -> Result<Decided<Decision>, Status> {
-        // Kept for the refusal: the engine takes the key.
+    ) -> Result<Decided<Told>, Status> {
+        // Kept for the refusal: the engine takes the key, and the command.
         let named = key.clone();
-        let decided =
+        // What a shadowed caller is told may be made from the request, which is kept for it.
+        let shadow = self.policies.shadow(&key.namespace).map(|counts| (counts, command.clone()));
+        let Decided { answer, decided_at } =
             self.engine.apply(key, command, deadline).await.map_err(status::unanswered)?;
-        match decided.answer {
+        if let Some((counts, command)) = shadow
+            && let Some(instead) = counts.instead(&named.namespace, command, &answer, decided_at)
+        {
+            return Ok(Decided { answer: Told::Instead(instead), decided_at });
+        }
+        match answer {
             Decision::Refused(refusal) => Err(status::refused(refusal, &named)),
-            _ => Ok(decided),
+            answer => Ok(Decided { answer: Told::Decided(answer), decided_at }),
         }
     }
 }
@@ -87,25 +109,28 @@ impl IdempotencyService for IdempotencyApi {
     ) -> Result<Response<v1::ReserveResponse>, Status> {
         let deadline = deadline(&request);
         let (key, command) =
-            decode::reserve(request.into_inner(), &self.limits).map_err(status::invalid)?;
+            decode::reserve(request.into_inner(), &self.policies).map_err(status::invalid)?;
         let Decided { answer, decided_at } = self.apply(key, command, deadline).await?;
         let large = match &answer {
-            Decision::Replayed(end) => Some(LargeAnswer::of(end, EngineError::Overloaded)),
+            Told::Decided(Decision::Replayed(end)) => {
+                Some(LargeAnswer::of(end, EngineError::Overloaded))
+            }
             _ => None,
         };
         let outcome = match answer {
-            Decision::Granted(granted) => {
+            Told::Decided(Decision::Granted(granted)) => {
                 reserve_response::Outcome::Granted(encode::granted(granted))
             }
-            Decision::InProgress(in_progress) => {
+            Told::Decided(Decision::InProgress(in_progress)) => {
                 reserve_response::Outcome::InProgress(encode::in_progress(in_progress, decided_at))
             }
-            Decision::Replayed(completion) => {
+            Told::Decided(Decision::Replayed(completion)) => {
                 reserve_response::Outcome::Completed(encode::completion(&completion))
             }
-            Decision::InDoubt(in_doubt) => {
+            Told::Decided(Decision::InDoubt(in_doubt)) => {
                 reserve_response::Outcome::InDoubt(encode::in_doubt(in_doubt))
             }
+            Told::Instead(Instead::Granted(granted)) => reserve_response::Outcome::Granted(granted),
             _ => return Err(mismatched()),
         };
         let answer = v1::ReserveResponse {
@@ -121,20 +146,24 @@ impl IdempotencyService for IdempotencyApi {
     ) -> Result<Response<v1::CompleteResponse>, Status> {
         let deadline = deadline(&request);
         let (key, command) =
-            decode::complete(request.into_inner(), &self.limits).map_err(status::invalid)?;
+            decode::complete(request.into_inner(), &self.policies).map_err(status::invalid)?;
         let Decided { answer, decided_at } = self.apply(key, command, deadline).await?;
-        match answer {
-            Decision::Completed(completion) => {
+        let (large, completion) = match answer {
+            Told::Decided(Decision::Completed(completion)) => {
                 // It is done: sent again, the call finds it so.
                 let large = LargeAnswer::of(&completion, EngineError::OutcomeUnknown);
-                let answer = v1::CompleteResponse {
-                    completion: Some(encode::completion(&completion)),
-                    decide_time: Some(encode::timestamp(decided_at)),
-                };
-                Ok(LargeAnswer::with(Some(large), answer))
+                (large, encode::completion(&completion))
             }
-            _ => Err(mismatched()),
-        }
+            Told::Instead(Instead::Completed(completion)) => {
+                (LargeAnswer::of_shadow(&completion), completion)
+            }
+            _ => return Err(mismatched()),
+        };
+        let answer = v1::CompleteResponse {
+            completion: Some(completion),
+            decide_time: Some(encode::timestamp(decided_at)),
+        };
+        Ok(LargeAnswer::with(Some(large), answer))
     }
 
     async fn release(
@@ -142,12 +171,15 @@ impl IdempotencyService for IdempotencyApi {
         request: Request<v1::ReleaseRequest>,
     ) -> Result<Response<v1::ReleaseResponse>, Status> {
         let deadline = deadline(&request);
-        let (key, command) = decode::release(request.into_inner()).map_err(status::invalid)?;
+        let (key, command) =
+            decode::release(request.into_inner(), &self.policies).map_err(status::invalid)?;
         let Decided { answer, decided_at } = self.apply(key, command, deadline).await?;
         match answer {
-            Decision::Released => Ok(Response::new(v1::ReleaseResponse {
-                decide_time: Some(encode::timestamp(decided_at)),
-            })),
+            Told::Decided(Decision::Released) | Told::Instead(Instead::Released) => {
+                Ok(Response::new(v1::ReleaseResponse {
+                    decide_time: Some(encode::timestamp(decided_at)),
+                }))
+            }
             _ => Err(mismatched()),
         }
     }
@@ -158,13 +190,16 @@ impl IdempotencyService for IdempotencyApi {
     ) -> Result<Response<v1::RenewResponse>, Status> {
         let deadline = deadline(&request);
         let (key, command) =
-            decode::renew(request.into_inner(), &self.limits).map_err(status::invalid)?;
+            decode::renew(request.into_inner(), &self.policies).map_err(status::invalid)?;
         let Decided { answer, decided_at } = self.apply(key, command, deadline).await?;
         match answer {
-            Decision::Renewed { lease_until } => Ok(Response::new(v1::RenewResponse {
-                lease_expire_time: Some(encode::timestamp(lease_until)),
-                decide_time: Some(encode::timestamp(decided_at)),
-            })),
+            Told::Decided(Decision::Renewed { lease_until })
+            | Told::Instead(Instead::Renewed { lease_until }) => {
+                Ok(Response::new(v1::RenewResponse {
+                    lease_expire_time: Some(encode::timestamp(lease_until)),
+                    decide_time: Some(encode::timestamp(decided_at)),
+                }))
+            }
             _ => Err(mismatched()),
         }
     }
@@ -174,7 +209,7 @@ impl IdempotencyService for IdempotencyApi {
         request: Request<v1::LookupRequest>,
     ) -> Result<Response<v1::LookupResponse>, Status> {
         let deadline = deadline(&request);
-        let key = decode::lookup(request.into_inner()).map_err(status::invalid)?;
+        let key = decode::lookup(request.into_inner(), &self.policies).map_err(status::invalid)?;
         let named = key.clone();
         let Decided { answer, decided_at } =
             self.engine.lookup(key, deadline).await.map_err(status::unanswered)?;

@@ -74,6 +74,16 @@ impl Value for u32 {
     }
 }
 
+impl Value for u64 {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(number_problem)
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
 fn number_problem(error: ParseIntError) -> String {
     match error.kind() {
         IntErrorKind::PosOverflow => "is out of bounds".to_owned(),
@@ -151,12 +161,12 @@ impl Value for Timespan {
     }
 }
 
-/// A span that can be switched off.
-impl Value for Option<Timespan> {
+/// A value that can be switched off.
+impl<T: Value> Value for Option<T> {
     fn read(text: &str) -> Result<Self, String> {
         match text {
             "off" => Ok(None),
-            _ => Timespan::read(text).map(Some),
+            _ => T::read(text).map(Some),
         }
     }
 

@@ -9,11 +9,14 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
-use super::{Answering, Condition, Decided, Engine, EngineError, Purged};
+use super::quota::{FREED, LOOKED_AT};
+use super::{
+    Answering, Condition, Decided, Engine, EngineError, Purged, Quota, Quotas, Usage, codec, keys,
+};
 use crate::clock::{Clock, EngineClock};
 use crate::domain::{
-    Command, Decision, FencingToken, Moment, Phase, Record, RecordKey, Write, decide, phase_of,
-    purge,
+    Command, Decision, FencingToken, Moment, Namespace, Phase, QuotaKind, Record, RecordKey,
+    Refusal, Write, decide, phase_of, purge,
 };
 
 /// How many records it holds before it refuses reservations: about a gigabyte of small ones.
@@ -24,12 +27,15 @@ pub struct MemoryEngine {
     inner: Mutex<Inner>,
     condition: watch::Sender<Condition>,
     max_records: usize,
+    quotas: Quotas,
 }
 
 struct Inner {
     records: HashMap<RecordKey, Record>,
     /// Every record under the moment at which its retention is over.
     expiry: BTreeSet<(Moment, RecordKey)>,
+    /// What each namespace that has records has of them.
+    usages: HashMap<Namespace, Usage>,
     clock: EngineClock,
     next_fencing_token: FencingToken,
     closing: bool,
@@ -41,18 +47,25 @@ impl MemoryEngine {
         Self::bounded(clock, MAX_RECORDS)
     }
 
+    /// An empty engine on `clock` that keeps `quotas`.
+    pub fn with_quotas(clock: Arc<dyn Clock>, quotas: Quotas) -> Self {
+        Self { quotas, ..Self::new(clock) }
+    }
+
     /// An empty engine that refuses reservations past `max_records`.
     pub fn bounded(clock: Arc<dyn Clock>, max_records: usize) -> Self {
         Self {
             inner: Mutex::new(Inner {
                 records: HashMap::new(),
                 expiry: BTreeSet::new(),
+                usages: HashMap::new(),
                 clock: EngineClock::starting_at(clock, Moment::default()),
                 next_fencing_token: FencingToken::FIRST,
                 closing: false,
             }),
             condition: watch::Sender::new(Condition::Serving),
             max_records,
+            quotas: Quotas::default(),
         }
     }
 
@@ -77,6 +90,7 @@ impl MemoryEngine {
         let now = inner.clock.read();
         let record = inner.records.get(&key);
         let fencing_token = inner.next_fencing_token;
+        let was_vacant = phase_of(record, now) == Phase::Vacant;
         let transition = decide(record, command, now, fencing_token);
         match transition.write {
             Write::Keep => {}
@@ -84,6 +98,14 @@ impl MemoryEngine {
                 return Err(EngineError::Full);
             }
             Write::Put(next) => {
+                let quota = self.quotas.of(key.namespace.as_str().as_bytes());
+                if matches!(command, Command::Reserve(_))
+                    && was_vacant
+                    && let Some(kind) = inner.refusal(&key, &next, quota, now)
+                {
+                    let answer = Decision::Refused(Refusal::QuotaExceeded(kind));
+                    return Ok(Decided { answer, decided_at: now });
+                }
                 if next.fencing_token == fencing_token {
                     inner.next_fencing_token = fencing_token.next();
                 }
@@ -109,18 +131,72 @@ impl MemoryEngine {
 
 impl Inner {
     fn put(&mut self, key: RecordKey, record: Record) {
-        let until = record.retained_until();
-        if let Some(old) = self.records.insert(key.clone(), record) {
-            self.expiry.remove(&(old.retained_until(), key.clone()));
-        }
-        self.expiry.insert((until, key));
+        self.delete(&key);
+        let usage = self.usages.entry(key.namespace.clone()).or_default();
+        *usage = usage.with(bytes_of(&key, &record));
+        self.expiry.insert((record.retained_until(), key.clone()));
+        self.records.insert(key, record);
     }
 
     fn delete(&mut self, key: &RecordKey) {
-        if let Some(old) = self.records.remove(key) {
-            self.expiry.remove(&(old.retained_until(), key.clone()));
+        let Some(old) = self.records.remove(key) else { return };
+        self.expiry.remove(&(old.retained_until(), key.clone()));
+        let usage = self.usages.get_mut(&key.namespace).expect("what is on record is counted");
+        *usage = usage.without(bytes_of(key, &old));
+        if *usage == Usage::default() {
+            self.usages.remove(&key.namespace);
         }
     }
+
+    /// Frees the space of a record whose retention is over.
+    fn purge(&mut self, key: &RecordKey, now: Moment) {
+        match purge(&self.records[key], now) {
+            Write::Delete => self.delete(key),
+            Write::Keep | Write::Put(_) => unreachable!("the index holds no earlier moment"),
+        }
+    }
+
+    /// What stands in the way of `record`, whose key is vacant; once more after what is over
+    /// in its namespace was freed.
+    fn refusal(
+        &mut self,
+        key: &RecordKey,
+        record: &Record,
+        quota: Quota,
+        now: Moment,
+    ) -> Option<QuotaKind> {
+        if quota.is_none() {
+            return None;
+        }
+        self.refusal_as_it_is(key, record, quota)?;
+        let due = self.expiry.iter().take_while(|(until, _)| *until <= now).take(LOOKED_AT);
+        let mine = due.map(|(_, due)| due).filter(|due| due.namespace == key.namespace);
+        for due in mine.take(FREED).cloned().collect::<Vec<_>>() {
+            self.purge(&due, now);
+        }
+        self.refusal_as_it_is(key, record, quota)
+    }
+
+    /// One that is over and was not purged makes room for its own second life.
+    fn refusal_as_it_is(
+        &self,
+        key: &RecordKey,
+        record: &Record,
+        quota: Quota,
+    ) -> Option<QuotaKind> {
+        let usage = self.usages.get(&key.namespace).copied().unwrap_or_default();
+        let others = match self.records.get(key) {
+            Some(over) => usage.without(bytes_of(key, over)),
+            None => usage,
+        };
+        quota.refuses(others, bytes_of(key, record))
+    }
+}
+
+/// How many bytes a record counts for: as many as it would take on a disk.
+fn bytes_of(key: &RecordKey, record: &Record) -> u64 {
+    let stored = codec::encoded_len(record, record.retained_until(), 0);
+    (keys::record_key_len(key) + stored) as u64
 }
 
 impl Engine for MemoryEngine {
@@ -148,10 +224,7 @@ impl Engine for MemoryEngine {
             if records == limit {
                 return Ok(Purged { records, more: true });
             }
-            match purge(&inner.records[&key], now) {
-                Write::Delete => inner.delete(&key),
-                Write::Keep | Write::Put(_) => unreachable!("the index holds no earlier moment"),
-            }
+            inner.purge(&key, now);
             records += 1;
         }
         Ok(Purged { records, more: false })
@@ -165,3 +238,6 @@ impl Engine for MemoryEngine {
         self.inner.lock().unwrap().closing = true;
     }
 }
+
+#[cfg(test)]
+mod tests;

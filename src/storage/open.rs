@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::Engine;
 use super::fault::FaultPlan;
 use super::memory::MemoryEngine;
 use super::rocks::RocksEngine;
+use super::{Engine, Quotas};
 use crate::clock::Clock;
 use crate::domain::Span;
 
@@ -64,12 +64,14 @@ pub struct StoreOptions {
     pub max_in_flight: usize,
     /// How many bytes the waiting calls may hold together.
     pub max_in_flight_bytes: usize,
-    /// The size of one memtable in bytes. There are up to four for each of two tables.
+    /// The size of one memtable in bytes. There are up to four for each of three tables.
     pub memtable_bytes: usize,
     /// The size of the block cache in bytes.
     pub block_cache_bytes: usize,
     /// With less free disk than this many bytes, new reservations are refused.
     pub min_free_disk_bytes: u64,
+    /// How much each namespace may have on record; those that are not in here, anything.
+    pub quotas: Quotas,
     /// What goes wrong on purpose; only tests have a plan.
     pub faults: Option<Arc<FaultPlan>>,
 }
@@ -83,6 +85,7 @@ impl Default for StoreOptions {
             memtable_bytes: 16 << 20,
             block_cache_bytes: 64 << 20,
             min_free_disk_bytes: 64 << 20,
+            quotas: Quotas::default(),
             faults: None,
         }
     }
@@ -141,6 +144,6 @@ pub fn open(
 ) -> Result<Arc<dyn Engine>, OpenError> {
     match url {
         StoreUrl::RocksDb(path) => Ok(Arc::new(RocksEngine::open(path, clock, options)?)),
-        StoreUrl::Memory => Ok(Arc::new(MemoryEngine::new(clock))),
+        StoreUrl::Memory => Ok(Arc::new(MemoryEngine::with_quotas(clock, options.quotas.clone()))),
     }
 }

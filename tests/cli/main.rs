@@ -11,5 +11,6 @@ mod skip;
 mod hosts;
 mod leases;
 mod run;
+mod settings;
 mod signals;
 mod wait;

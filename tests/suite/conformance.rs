@@ -21,6 +21,7 @@ mod leaving;
 mod poison;
 
 mod bounds;
+pub mod quotas;
 
 mod directory;
 
@@ -58,6 +59,9 @@ const EXCEPTIONS: &[Exception] = &[
             "promise_4_a_loop_of_crashes_does_not_push_the_clock_ahead",
             "promise_4_a_later_restart_takes_no_retention_back",
             "promise_4_without_restart_grace_an_outage_counts_in_full",
+            "promise_7_a_quota_counts_across_restarts_and_kills",
+            "promise_7_a_changed_quota_holds_from_the_next_start_on",
+            "promise_7_counters_say_what_a_count_says_whatever_happened",
         ],
     },
     Exception {
@@ -203,6 +207,15 @@ conformance! {
         promise_7_closing_answers_everything_accepted,
         promise_7_a_closed_store_refuses,
         promise_7_closing_amid_a_crowd_leaves_nobody_in_doubt,
+    }
+    quotas {
+        promise_7_a_quota_of_keys_refuses_one_key_more_and_nothing_else,
+        promise_7_a_quota_of_bytes_counts_what_was_completed,
+        promise_7_what_is_over_does_not_count_purged_or_not,
+        promise_7_a_crowd_does_not_pass_a_quota,
+        promise_7_a_quota_counts_across_restarts_and_kills,
+        promise_7_a_changed_quota_holds_from_the_next_start_on,
+        promise_7_counters_say_what_a_count_says_whatever_happened,
     }
 }
 
