@@ -2,12 +2,14 @@
 //!
 //! A request is decoded into a command ([`decode`]: every fault is met there), the engine
 //! decides, and the answer is encoded ([`encode`]) or mapped to a status ([`status`]: one
-//! table). Nothing here knows which engine it talks to, and nothing here decides.
+//! table). [`wait`] says how long a duplicate is parked. Nothing here knows which engine it talks to, and nothing here decides.
 
 pub mod decode;
 pub mod encode;
 pub mod service;
 pub mod status;
+pub mod wait;
 
 pub use decode::Limits;
 pub use service::{IdempotencyApi, LargeAnswer};
+pub use wait::{WaitingPlaces, Waits};

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use super::decode::{self, Limits};
+use super::wait::Waits;
 use super::{encode, status};
 use crate::domain::{Command, Completion, Decision, RecordKey, State};
 use crate::pb::v1::idempotency_service_server::IdempotencyService;
 use crate::pb::v1::{self, reserve_response};
-use crate::storage::{Decided, Engine, EngineError};
+use crate::storage::{Answering, Decided, Engine, EngineError};
 
 /// Goes with an answer that carries a stored response, for whoever bounds what answers hold.
 #[derive(Clone, Copy, Debug)]
@@ -41,12 +43,14 @@ impl LargeAnswer {
 pub struct IdempotencyApi {
     engine: Arc<dyn Engine>,
     limits: Limits,
+    waits: Waits,
 }
 
 impl IdempotencyApi {
-    /// The service over `engine`, which holds requests to `limits`.
-    pub fn new(engine: Arc<dyn Engine>, limits: Limits) -> Self {
-        Self { engine, limits }
+    /// The service over `engine`, which holds requests to `limits` and lets them wait as `waits`
+    /// says.
+    pub fn new(engine: Arc<dyn Engine>, limits: Limits, waits: Waits) -> Self {
+        Self { engine, limits, waits }
     }
 
     /// Applies a command. Refusals come back as statuses, everything else as a decision.
@@ -58,18 +62,25 @@ impl IdempotencyApi {
     ) -> Result<Decided<Decision>, Status> {
         // Kept for the refusal: the engine takes the key.
         let named = key.clone();
-        let decided =
-            self.engine.apply(key, command, deadline).await.map_err(status::unanswered)?;
-        match decided.answer {
-            Decision::Refused(refusal) => Err(status::refused(refusal, &named)),
-            _ => Ok(decided),
-        }
+        settled(self.engine.apply(key, command, deadline), &named).await
+    }
+}
+
+/// What an engine came to; refusals as statuses.
+async fn settled(
+    deciding: Answering<'_, Decision>,
+    key: &RecordKey,
+) -> Result<Decided<Decision>, Status> {
+    let decided = deciding.await.map_err(status::unanswered)?;
+    match decided.answer {
+        Decision::Refused(refusal) => Err(status::refused(refusal, key)),
+        _ => Ok(decided),
     }
 }
 
 /// When the caller stops to care, by its own word.
-fn deadline<T>(request: &Request<T>) -> Option<Instant> {
-    decode::timeout(request.metadata().get("grpc-timeout"))
+fn deadline(metadata: &MetadataMap) -> Option<Instant> {
+    decode::timeout(metadata.get("grpc-timeout"))
         .and_then(|timeout| Instant::now().checked_add(timeout))
 }
 
@@ -85,10 +96,16 @@ impl IdempotencyService for IdempotencyApi {
         &self,
         request: Request<v1::ReserveRequest>,
     ) -> Result<Response<v1::ReserveResponse>, Status> {
-        let deadline = deadline(&request);
-        let (key, command) =
-            decode::reserve(request.into_inner(), &self.limits).map_err(status::invalid)?;
-        let Decided { answer, decided_at } = self.apply(key, command, deadline).await?;
+        let (metadata, extensions, request) = request.into_parts();
+        let deadline = deadline(&metadata);
+        let (key, command, wait) =
+            decode::reserve(request, &self.limits).map_err(status::invalid)?;
+        let named = key.clone();
+        let deciding = match self.waits.patience(wait, deadline, &extensions) {
+            Some(patience) => self.engine.apply_waiting(key, command, deadline, patience),
+            None => self.engine.apply(key, command, deadline),
+        };
+        let Decided { answer, decided_at } = settled(deciding, &named).await?;
         let large = match &answer {
             Decision::Replayed(end) => Some(LargeAnswer::of(end, EngineError::Overloaded)),
             _ => None,
@@ -119,7 +136,7 @@ impl IdempotencyService for IdempotencyApi {
         &self,
         request: Request<v1::CompleteRequest>,
     ) -> Result<Response<v1::CompleteResponse>, Status> {
-        let deadline = deadline(&request);
+        let deadline = deadline(request.metadata());
         let (key, command) =
             decode::complete(request.into_inner(), &self.limits).map_err(status::invalid)?;
         let Decided { answer, decided_at } = self.apply(key, command, deadline).await?;
@@ -141,7 +158,7 @@ impl IdempotencyService for IdempotencyApi {
         &self,
         request: Request<v1::ReleaseRequest>,
     ) -> Result<Response<v1::ReleaseResponse>, Status> {
-        let deadline = deadline(&request);
+        let deadline = deadline(request.metadata());
         let (key, command) = decode::release(request.into_inner()).map_err(status::invalid)?;
         let Decided { answer, decided_at } = self.apply(key, command, deadline).await?;
         match answer {
@@ -156,7 +173,7 @@ impl IdempotencyService for IdempotencyApi {
         &self,
         request: Request<v1::RenewRequest>,
     ) -> Result<Response<v1::RenewResponse>, Status> {
-        let deadline = deadline(&request);
+        let deadline = deadline(request.metadata());
         let (key, command) =
             decode::renew(request.into_inner(), &self.limits).map_err(status::invalid)?;
         let Decided { answer, decided_at } = self.apply(key, command, deadline).await?;
@@ -173,11 +190,15 @@ impl IdempotencyService for IdempotencyApi {
         &self,
         request: Request<v1::LookupRequest>,
     ) -> Result<Response<v1::LookupResponse>, Status> {
-        let deadline = deadline(&request);
-        let key = decode::lookup(request.into_inner()).map_err(status::invalid)?;
+        let (metadata, extensions, request) = request.into_parts();
+        let deadline = deadline(&metadata);
+        let (key, wait) = decode::lookup(request, &self.limits).map_err(status::invalid)?;
         let named = key.clone();
-        let Decided { answer, decided_at } =
-            self.engine.lookup(key, deadline).await.map_err(status::unanswered)?;
+        let looking = match self.waits.patience(wait, deadline, &extensions) {
+            Some(patience) => self.engine.lookup_waiting(key, deadline, patience),
+            None => self.engine.lookup(key, deadline),
+        };
+        let Decided { answer, decided_at } = looking.await.map_err(status::unanswered)?;
         let record = answer.ok_or_else(|| status::not_found(&named))?;
         let large = match &record.state {
             State::Completed(end) => Some(LargeAnswer::of(end, EngineError::Overloaded)),

@@ -119,7 +119,7 @@ impl Lab {
         };
         match self.kind {
             Kind::Memory => {
-                let engine = MemoryEngine::bounded(self.clock.clone(), keys.len());
+                let engine = MemoryEngine::bounded(self.clock.clone(), &self.options, keys.len());
                 let store = Store::of(Arc::new(engine));
                 reserve_all(&store);
                 store

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use onced::api::{IdempotencyApi, Limits};
+use onced::api::{IdempotencyApi, Limits, Waits};
 use onced::config::Settings;
 use onced::pb::v1::idempotency_service_client::IdempotencyServiceClient;
 use onced::pb::v1::idempotency_service_server::IdempotencyServiceServer;
@@ -98,7 +98,11 @@ impl ServedEngine {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let api = IdempotencyServiceServer::new(IdempotencyApi::new(engine, Limits::default()));
+        let api = IdempotencyServiceServer::new(IdempotencyApi::new(
+            engine,
+            Limits::default(),
+            Waits::unbroken(),
+        ));
         let serving = Server::builder().add_service(api).serve_with_incoming_shutdown(
             TcpListenerStream::new(listener),
             async {

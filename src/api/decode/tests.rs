@@ -20,7 +20,7 @@ fn reserve_request() -> v1::ReserveRequest {
 
 fn reserved(request: v1::ReserveRequest) -> Reserve {
     match reserve(request, &Limits::default()).unwrap() {
-        (_, Command::Reserve(reserve)) => reserve,
+        (_, Command::Reserve(reserve), _) => reserve,
         other => panic!("{other:?}"),
     }
 }
@@ -48,7 +48,7 @@ fn all_faults_of_a_request_are_reported_at_once() {
         owner_token: "me".into(),
         lease: span(-1, 0),
         lease_expiry_action: 7,
-        wait_timeout: span(1, 0),
+        wait_timeout: span(1, -1_000_000_000),
         retry_failed: false,
         holder: "x".repeat(129),
     };
@@ -76,8 +76,8 @@ fn all_faults_of_a_request_are_reported_at_once() {
         ..Default::default()
     };
     assert_eq!(fields(renew(request, &Limits::default())), ["owner_token", "checkpoint"]);
-    let request = v1::LookupRequest { wait_timeout: span(0, 1), ..Default::default() };
-    assert_eq!(fields(lookup(request)), ["key", "wait_timeout"]);
+    let request = v1::LookupRequest { wait_timeout: span(0, -1), ..Default::default() };
+    assert_eq!(fields(lookup(request, &Limits::default())), ["key", "wait_timeout"]);
     assert_eq!(fields(release(v1::ReleaseRequest::default())), ["key", "owner_token"]);
 }
 
@@ -116,6 +116,19 @@ fn spans_are_settled_within_their_bounds() {
 }
 
 #[test]
+fn a_wait_is_none_unless_asked_for_and_cut_to_the_longest() {
+    let limits = Limits { wait_max: Span::from_secs(5), ..Limits::default() };
+    for (wait_timeout, wait) in [(None, 0), (span(0, 999_999), 0), (span(3, 0), 3), (span(9, 0), 5)]
+    {
+        let request = v1::ReserveRequest { wait_timeout, ..reserve_request() };
+        assert_eq!(reserve(request, &limits).unwrap().2, Span::from_secs(wait));
+        let request =
+            v1::LookupRequest { wait_timeout, key: "order-1".into(), ..Default::default() };
+        assert_eq!(lookup(request, &limits).unwrap().1, Span::from_secs(wait));
+    }
+}
+
+#[test]
 fn an_impossible_duration_is_refused() {
     let request = v1::ReserveRequest { lease: span(0, 1_000_000_000), ..reserve_request() };
     assert_eq!(fields(reserve(request, &Limits::default())), ["lease"]);
@@ -123,7 +136,7 @@ fn an_impossible_duration_is_refused() {
 
 #[test]
 fn an_empty_namespace_is_the_default_one() {
-    let (key, _) = reserve(reserve_request(), &Limits::default()).unwrap();
+    let (key, _, _) = reserve(reserve_request(), &Limits::default()).unwrap();
     assert_eq!(key.namespace.as_str(), "default");
 }
 

@@ -22,6 +22,7 @@ use crate::domain::{
 };
 use crate::storage::EngineError;
 use crate::storage::codec::Stored;
+use crate::storage::round::Store;
 
 /// How late an index entry may be: this, or an eighth of the time until retention is over.
 const INDEX_SLACK: Span = Span::from_secs(60);
@@ -262,6 +263,20 @@ impl<'a, S: Source> Batch<'a, S> {
                 Ok(vacant.insert(Entry { indexed_at, record, changed: false }))
             }
         }
+    }
+}
+
+impl<S: Source> Store<Vec<u8>> for Batch<'_, S> {
+    fn apply(
+        &mut self,
+        record_key: &Vec<u8>,
+        command: &Command,
+    ) -> Result<(Decision, bool), EngineError> {
+        Batch::apply(self, record_key, command)
+    }
+
+    fn lookup(&mut self, record_key: &Vec<u8>) -> Result<Option<Record>, EngineError> {
+        Batch::lookup(self, record_key)
     }
 }
 

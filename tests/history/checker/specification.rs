@@ -101,7 +101,9 @@ pub fn step(state: &State, request: &Request, now: Moment, token: Option<i64>) -
 pub fn command(request: &Request) -> Option<Command> {
     let limits = limits();
     let decoded = match request.clone() {
-        Request::Reserve(it) => decode::reserve(it, &limits),
+        Request::Reserve(it) => {
+            decode::reserve(it, &limits).map(|(key, command, _)| (key, command))
+        }
         Request::Complete(it) => decode::complete(it, &limits),
         Request::Release(it) => decode::release(it),
         Request::Renew(it) => decode::renew(it, &limits),
