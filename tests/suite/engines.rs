@@ -307,6 +307,42 @@ impl Store {
         Call(self.engine.apply(key_of(key), command, None))
     }
 
+    /// A call that waits for whoever is at it, as long as it takes.
+    pub fn wait(&self, key: &str, command: Command) -> Call<'_, Decision> {
+        let patience = Box::pin(std::future::pending());
+        Call(self.engine.apply_waiting(key_of(key), command, None, patience))
+    }
+
+    /// The same, when it is parked.
+    pub fn waits(&self, key: &str, command: Command) -> Call<'_, Decision> {
+        self.waits_until(key, command, std::future::pending())
+    }
+
+    /// The same with a caller whose `patience` ends.
+    pub fn waits_until(
+        &self,
+        key: &str,
+        command: Command,
+        patience: impl Future<Output = ()> + Send + 'static,
+    ) -> Call<'_, Decision> {
+        let patience = Box::pin(patience);
+        Self::parked(self.engine.apply_waiting(key_of(key), command, None, patience))
+    }
+
+    /// A lookup that is parked.
+    pub fn looks(&self, key: &str) -> Call<'_, Option<Record>> {
+        let patience = Box::pin(std::future::pending());
+        Self::parked(self.engine.lookup_waiting(key_of(key), None, patience))
+    }
+
+    /// A call that came in a tick of its own, and has to wait.
+    pub fn parked<T>(call: Answering<'_, T>) -> Call<'_, T> {
+        let mut call = Call(call);
+        assert!(call.nudge().is_pending(), "it is queued");
+        assert!(call.nudge().is_pending(), "it is decided, and parked");
+        call
+    }
+
     /// Purges until there is nothing left to purge, and counts.
     pub fn purge_all(&self) -> usize {
         let mut records = 0;

@@ -465,6 +465,10 @@ fn a_waiter_that_leaves_or_loses_patience_is_in_nobodys_way() {
             1 => {
                 let call = shared.apply_waiting(b"key", reserve(1, 0), for_ever());
                 leave_after(shuttle::rand::thread_rng().gen_range(0..6), call).await;
+                // Once it has left, it is settled whether it was granted the key: it is not later.
+                let left = shared.apply(b"key", release(1, 0)).await.unwrap();
+                let is_settled = matches!(left, Decision::Released | Decision::Refused(_));
+                assert!(is_settled, "{left:?}");
                 None
             }
             2 => {
@@ -479,14 +483,38 @@ fn a_waiter_that_leaves_or_loses_patience_is_in_nobodys_way() {
             }
             3 => {
                 shared.apply(b"key", release(9, 0)).await.unwrap();
-                // Should the first have been granted it and left all the same, it lapses.
-                shared.clock.advance(Span::from_secs(31));
-                shared.core.alarm.ring();
                 None
             }
             _ => Some(shared.apply_waiting(b"key", reserve(4, 0), for_ever()).await.unwrap()),
         });
         assert!(matches!(answers[3], Some(Decision::Granted(_))), "{answers:?}");
+        engine.close();
+        assert!(engine.tables.is_synced());
+    });
+}
+
+#[test]
+fn when_a_lease_lapses_whoever_waits_takes_over_in_turn() {
+    under_many_schedules("leases lapse while callers are parked (shuttle)", || {
+        let engine = Engine::open(Tables::default());
+        let shared = engine.clone();
+        shuttle::future::block_on(async {
+            shared.apply(b"key", reserve(9, 0)).await.unwrap();
+        });
+        let answers = callers(4, async move |caller| {
+            if caller == 1 {
+                shared.clock.advance(Span::from_secs(31));
+                shared.core.alarm.ring();
+                return 1;
+            }
+            let call = shared.apply_waiting(b"key", reserve(caller, 0), for_ever());
+            let Decision::Granted(granted) = call.await.unwrap() else { panic!("not granted") };
+            shared.apply(b"key", release(caller, 0)).await.unwrap();
+            granted.attempt
+        });
+        let mut attempts = answers.clone();
+        attempts.sort_unstable();
+        assert_eq!(attempts, [1, 2, 3, 4], "each takes over once");
         engine.close();
         assert!(engine.tables.is_synced());
     });
