@@ -227,7 +227,7 @@ impl Caller {
                 lease: self.span(&[100, 130]),
                 checkpoint: (self.dice.below(2) == 0).then(|| self.dice.bytes(4)),
             }),
-            _ => Request::Lookup(v1::LookupRequest { namespace, key, wait_timeout: None }),
+            _ => Request::Lookup(v1::LookupRequest { namespace, key, wait_timeout: self.wait() }),
         }
     }
 
@@ -240,8 +240,16 @@ impl Caller {
             owner_token,
             lease: self.span(&[100, 100, 130, 200]),
             lease_expiry_action: if self.dice.below(3) == 0 { 2 } else { 1 },
-            wait_timeout: None,
+            wait_timeout: self.wait(),
             retry_failed: self.dice.below(2) == 0,
+        }
+    }
+
+    /// Every third caller waits, for longer than most leases last or less.
+    fn wait(&mut self) -> Option<prost_types::Duration> {
+        match self.dice.below(3) {
+            0 => self.span(&[20, 60, 150, 300]),
+            _ => None,
         }
     }
 

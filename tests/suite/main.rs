@@ -16,3 +16,4 @@ mod readme;
 mod server;
 mod stalled;
 mod story;
+mod waits;
