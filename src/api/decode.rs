@@ -96,6 +96,26 @@ pub fn reserve(
     faults.unless_any(key, command).map(|(key, command)| (key, command, wait))
 }
 
+/// The command in a ReserveRequest that is an item of a batch, which does not wait: the answers
+/// to all of its items come at once.
+pub fn batched_reserve(
+    request: v1::ReserveRequest,
+    limits: &Limits,
+) -> Result<(RecordKey, Command), Violations> {
+    let waits = request.wait_timeout.is_some_and(|wait| wait.seconds > 0 || wait.nanos > 0);
+    let mut decoded = reserve(request, limits);
+    if waits {
+        let field = "wait_timeout";
+        let description = "is more than 0; an item of a batch does not wait".to_owned();
+        let mut faults = decoded.err().unwrap_or_default();
+        if !faults.iter().any(|fault| fault.field == field) {
+            faults.push(Violation { field, description });
+        }
+        decoded = Err(faults);
+    }
+    decoded.map(|(key, command, _)| (key, command))
+}
+
 /// The command in a CompleteRequest.
 pub fn complete(
     request: v1::CompleteRequest,

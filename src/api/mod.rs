@@ -2,8 +2,10 @@
 //!
 //! A request is decoded into a command ([`decode`]: every fault is met there), the engine
 //! decides, and the answer is encoded ([`encode`]) or mapped to a status ([`status`]: one
-//! table). [`wait`] says how long a duplicate is parked. Nothing here knows which engine it talks to, and nothing here decides.
+//! table). [`wait`] says how long a duplicate is parked, and
+//! `batch` does all of it for several requests in one call. Nothing here knows which engine it talks to, and nothing here decides.
 
+mod batch;
 pub mod decode;
 pub mod encode;
 pub mod service;

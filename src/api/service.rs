@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 use super::decode::{self, Limits};
 use super::wait::Waits;
 use super::{encode, status};
-use crate::domain::{Command, Completion, Decision, RecordKey, State};
+use crate::domain::{Command, Completion, Decision, Moment, RecordKey, State};
 use crate::pb::v1::idempotency_service_server::IdempotencyService;
 use crate::pb::v1::{self, reserve_response};
 use crate::storage::{Answering, Decided, Engine, EngineError};
@@ -29,7 +29,7 @@ impl LargeAnswer {
     }
 
     /// `answer`, and how large it is.
-    fn with<T>(large: Option<Self>, answer: T) -> Response<T> {
+    pub(super) fn with<T>(large: Option<Self>, answer: T) -> Response<T> {
         let mut response = Response::new(answer);
         if let Some(large) = large {
             response.extensions_mut().insert(large);
@@ -41,8 +41,8 @@ impl LargeAnswer {
 /// The service: stateless, one engine, one set of limits.
 #[derive(Clone)]
 pub struct IdempotencyApi {
-    engine: Arc<dyn Engine>,
-    limits: Limits,
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) limits: Limits,
     waits: Waits,
 }
 
@@ -78,6 +78,42 @@ async fn settled(
     }
 }
 
+/// The answer to a Reserve.
+pub(super) fn reserve_response(
+    answer: Decision,
+    decided_at: Moment,
+) -> Result<v1::ReserveResponse, Status> {
+    let outcome = match answer {
+        Decision::Granted(granted) => reserve_response::Outcome::Granted(encode::granted(granted)),
+        Decision::InProgress(in_progress) => {
+            reserve_response::Outcome::InProgress(encode::in_progress(in_progress, decided_at))
+        }
+        Decision::Replayed(completion) => {
+            reserve_response::Outcome::Completed(encode::completion(&completion))
+        }
+        Decision::InDoubt(in_doubt) => {
+            reserve_response::Outcome::InDoubt(encode::in_doubt(in_doubt))
+        }
+        _ => return Err(mismatched()),
+    };
+    let decide_time = Some(encode::timestamp(decided_at));
+    Ok(v1::ReserveResponse { outcome: Some(outcome), decide_time })
+}
+
+/// The answer to a Complete.
+pub(super) fn complete_response(
+    answer: Decision,
+    decided_at: Moment,
+) -> Result<v1::CompleteResponse, Status> {
+    match answer {
+        Decision::Completed(completion) => Ok(v1::CompleteResponse {
+            completion: Some(encode::completion(&completion)),
+            decide_time: Some(encode::timestamp(decided_at)),
+        }),
+        _ => Err(mismatched()),
+    }
+}
+
 /// When the caller stops to care, by its own word.
 fn deadline(metadata: &MetadataMap) -> Option<Instant> {
     decode::timeout(metadata.get("grpc-timeout"))
@@ -110,26 +146,7 @@ impl IdempotencyService for IdempotencyApi {
             Decision::Replayed(end) => Some(LargeAnswer::of(end, EngineError::Overloaded)),
             _ => None,
         };
-        let outcome = match answer {
-            Decision::Granted(granted) => {
-                reserve_response::Outcome::Granted(encode::granted(granted))
-            }
-            Decision::InProgress(in_progress) => {
-                reserve_response::Outcome::InProgress(encode::in_progress(in_progress, decided_at))
-            }
-            Decision::Replayed(completion) => {
-                reserve_response::Outcome::Completed(encode::completion(&completion))
-            }
-            Decision::InDoubt(in_doubt) => {
-                reserve_response::Outcome::InDoubt(encode::in_doubt(in_doubt))
-            }
-            _ => return Err(mismatched()),
-        };
-        let answer = v1::ReserveResponse {
-            outcome: Some(outcome),
-            decide_time: Some(encode::timestamp(decided_at)),
-        };
-        Ok(LargeAnswer::with(large, answer))
+        Ok(LargeAnswer::with(large, reserve_response(answer, decided_at)?))
     }
 
     async fn complete(
@@ -140,18 +157,28 @@ impl IdempotencyService for IdempotencyApi {
         let (key, command) =
             decode::complete(request.into_inner(), &self.limits).map_err(status::invalid)?;
         let Decided { answer, decided_at } = self.apply(key, command, deadline).await?;
-        match answer {
-            Decision::Completed(completion) => {
-                // It is done: sent again, the call finds it so.
-                let large = LargeAnswer::of(&completion, EngineError::OutcomeUnknown);
-                let answer = v1::CompleteResponse {
-                    completion: Some(encode::completion(&completion)),
-                    decide_time: Some(encode::timestamp(decided_at)),
-                };
-                Ok(LargeAnswer::with(Some(large), answer))
-            }
-            _ => Err(mismatched()),
-        }
+        let large = match &answer {
+            // It is done: sent again, the call finds it so.
+            Decision::Completed(end) => Some(LargeAnswer::of(end, EngineError::OutcomeUnknown)),
+            _ => None,
+        };
+        Ok(LargeAnswer::with(large, complete_response(answer, decided_at)?))
+    }
+
+    async fn batch_reserve(
+        &self,
+        request: Request<v1::BatchReserveRequest>,
+    ) -> Result<Response<v1::BatchReserveResponse>, Status> {
+        let deadline = deadline(request.metadata());
+        self.reserve_all(request.into_inner(), deadline).await
+    }
+
+    async fn batch_complete(
+        &self,
+        request: Request<v1::BatchCompleteRequest>,
+    ) -> Result<Response<v1::BatchCompleteResponse>, Status> {
+        let deadline = deadline(request.metadata());
+        self.complete_all(request.into_inner(), deadline).await
     }
 
     async fn release(

@@ -96,6 +96,11 @@ pub fn unanswered(error: EngineError) -> Status {
             details.set_retry_info(Some(MUCH_LATER));
             Status::with_error_details(Code::ResourceExhausted, error.to_string(), details)
         }
+        EngineError::AnswerTooLarge => Status::with_error_details(
+            Code::ResourceExhausted,
+            error.to_string(),
+            reason("ANSWER_TOO_LARGE"),
+        ),
         EngineError::Corrupted => {
             Status::with_error_details(Code::DataLoss, error.to_string(), reason("STORE_CORRUPTED"))
         }

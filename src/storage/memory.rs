@@ -247,6 +247,8 @@ impl Store<RecordKey> for Records {
         let record = self.records.get(key);
         Ok(record.filter(|record| phase_of(Some(record), self.now) != Phase::Vacant).cloned())
     }
+
+    fn forget(&mut self, _: &RecordKey) {}
 }
 
 impl Records {

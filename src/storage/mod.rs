@@ -86,6 +86,10 @@ pub trait Engine: Send + Sync + 'static {
     /// Applies `commands` in this order, in one commit, as if each had come alone: one that fails
     /// leaves the others alone, and a later one sees what an earlier one did. The answers are in
     /// the same order. The outer error concerns all of them alike.
+    ///
+    /// Together the answers stay small: a completion that a Complete is answered with comes
+    /// without its response, and a replay for which there is no room is
+    /// [`EngineError::AnswerTooLarge`].
     fn apply_all(
         &self,
         commands: Vec<(RecordKey, Command)>,
@@ -167,6 +171,10 @@ pub enum EngineError {
     /// The commit failed half-way: the command may have taken effect.
     #[error("the outcome of the write is unknown")]
     OutcomeUnknown,
+    /// The stored response would have made the answer to several commands too large. Nothing
+    /// was written; asked for alone, it is answered.
+    #[error("the answer has no room for the stored response; ask for it alone")]
+    AnswerTooLarge,
     /// The stored record cannot be read.
     #[error("the stored record is damaged")]
     Corrupted,
@@ -190,6 +198,7 @@ impl EngineError {
             | Self::DeadlineTooShort
             | Self::Full
             | Self::Unavailable
+            | Self::AnswerTooLarge
             | Self::Corrupted => Certainty::Determinate,
             Self::OutcomeUnknown => Certainty::Indeterminate,
         }

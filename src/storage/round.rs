@@ -7,12 +7,17 @@
 //! [`decide`](crate::domain::decide()) alone: the engine behind [`Store`] asks it.
 
 use std::hash::Hash;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::question::{Answer, Question};
 use super::waiting::{Queue, Wait, Waiting};
 use super::{Decided, EngineError};
 use crate::domain::{Command, Decision, Moment, Record};
+
+/// How much stored data the answers to several commands may carry together, in bytes: what
+/// clients read by default is 4 MiB, and a thousand items take less than the rest without it.
+const MAX_STORED_BYTES: usize = 3 << 20;
 
 /// The records as a round sees them: what is written, and what this round changed.
 pub trait Store<K> {
@@ -21,6 +26,9 @@ pub trait Store<K> {
 
     /// What is on record; `None` where the key is vacant.
     fn lookup(&mut self, key: &K) -> Result<Option<Record>, EngineError>;
+
+    /// Need not remember what it read of `key`: it may be large, and is not asked for again.
+    fn forget(&mut self, key: &K);
 }
 
 /// Whoever asked.
@@ -125,15 +133,17 @@ where
 
     fn take_all(&mut self, caller: C, commands: &[(K, Command)]) {
         let mut wrote = false;
+        let mut room = MAX_STORED_BYTES;
         let mut decisions = Vec::with_capacity(commands.len());
         for (key, command) in commands {
             let applied = self.store.apply(key, command);
-            let changed = matches!(applied, Ok((_, true)));
-            decisions.push(applied.map(|(decision, _)| decision));
-            if changed {
+            if let Ok((_, true)) = applied {
                 wrote = true;
                 self.serve(key);
+            } else {
+                self.store.forget(key);
             }
+            decisions.push(applied.and_then(|(decision, _)| small_enough(decision, &mut room)));
         }
         self.answer(caller, Ok((Answer::Decisions(decisions), wrote)));
     }
@@ -167,6 +177,27 @@ where
     fn answer(&mut self, caller: C, answer: Result<(Answer, bool), EngineError>) {
         self.answered.push(answered_at(self.now, caller, answer));
     }
+}
+
+/// One of several decisions, as far as there is `room` for what it carries. What must be known is
+/// told in any case; what can be asked for again is refused where there is no room, but for the
+/// first that is larger than all of it: somebody has to be able to have it.
+fn small_enough(decision: Decision, room: &mut usize) -> Result<Decision, EngineError> {
+    let bytes = decision.stored_bytes();
+    match &decision {
+        // Whoever sends a response has it.
+        Decision::Completed(completion) => {
+            return Ok(Decision::Completed(Arc::new(completion.without_response())));
+        }
+        Decision::Replayed(_) | Decision::InDoubt(_)
+            if bytes > *room && *room < MAX_STORED_BYTES =>
+        {
+            return Err(EngineError::AnswerTooLarge);
+        }
+        _ => {}
+    }
+    *room = room.saturating_sub(bytes);
+    Ok(decision)
 }
 
 fn answered_at<C>(

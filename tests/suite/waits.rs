@@ -1,7 +1,9 @@
 //! The story of duplicates that wait, over a real channel.
 //!
 //! A server takes the calls of one connection in the order in which they were sent: so a call
-//! is parked once a later one on its connection was answered.
+//! is parked once a later one on its connection was answered. The tests have one thread for their
+//! clients, so that calls are sent in the order in which they are made, and another that waits
+//! for servers to end.
 
 use std::time::Duration;
 
@@ -108,7 +110,7 @@ async fn start(settings: Settings) -> (TestServer, Client) {
     (server, client)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn duplicates_get_the_completion_the_moment_it_is_there() {
     let (_dir, server, mut client) = rocks(|_| {}).await;
     let owner = grant(&mut client, order()).await;
@@ -134,7 +136,7 @@ async fn duplicates_get_the_completion_the_moment_it_is_there() {
     assert_eq!(looking.await.unwrap().completion, Some(completion));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_release_grants_one_after_another_in_the_order_of_their_arrival() {
     let (_dir, _server, mut client) = rocks(|_| {}).await;
     let mut owner = grant(&mut client, order()).await;
@@ -149,7 +151,7 @@ async fn a_release_grants_one_after_another_in_the_order_of_their_arrival() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_lapse_grants_the_key_to_one_of_those_who_wait() {
     let (_dir, on_disk, client) = rocks(|_| {}).await;
     for (_server, mut client) in [(on_disk, client), start(settings("memory:")).await] {
@@ -168,7 +170,7 @@ async fn a_lapse_grants_the_key_to_one_of_those_who_wait() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn everybody_learns_that_a_key_is_in_doubt() {
     let (_dir, _server, mut client) = rocks(|_| {}).await;
     let hold = v1::ReserveRequest {
@@ -184,7 +186,7 @@ async fn everybody_learns_that_a_key_is_in_doubt() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_wait_ends_by_itself_and_before_the_deadline_of_its_call() {
     let (_dir, _server, mut client) = rocks(|_| {}).await;
     grant(&mut client, order()).await;
@@ -206,7 +208,7 @@ async fn a_wait_ends_by_itself_and_before_the_deadline_of_its_call() {
     assert_eq!(record.state(), v1::RecordState::Held);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn nothing_on_record_and_another_fingerprint_are_told_at_once() {
     let (_dir, _server, mut client) = rocks(|_| {}).await;
     let lookup = v1::LookupRequest {
@@ -222,7 +224,7 @@ async fn nothing_on_record_and_another_fingerprint_are_told_at_once() {
     assert_eq!(refused.get_details_error_info().unwrap().reason, "FINGERPRINT_MISMATCH");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_caller_that_hung_up_is_never_granted_anything() {
     let (_dir, _server, mut client) = rocks(|_| {}).await;
     let owner = grant(&mut client, order()).await;
@@ -240,7 +242,7 @@ async fn a_caller_that_hung_up_is_never_granted_anything() {
     assert_ne!(next.owner_token, mine);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_drain_answers_everybody_who_waits() {
     let (_dir, mut server, mut client) = rocks(|_| {}).await;
     grant(&mut client, order()).await;
@@ -253,7 +255,7 @@ async fn a_drain_answers_everybody_who_waits() {
     server.stop().await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn nobody_is_parked_while_the_server_drains() {
     let grace = |settings: &mut Settings| settings.drain_grace = Duration::from_secs(2);
     let (_dir, mut server, mut client) = rocks(grace).await;
@@ -266,7 +268,7 @@ async fn nobody_is_parked_while_the_server_drains() {
     server.stop().await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn past_a_bound_the_answer_is_in_progress_at_once() {
     let bounds = |settings: &mut Settings| {
         settings.max_waiting = 5;
@@ -294,7 +296,7 @@ async fn past_a_bound_the_answer_is_in_progress_at_once() {
     assert!(!again[0].is_finished());
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn where_nobody_may_wait_the_answer_is_in_progress_at_once() {
     let (_dir, _server, mut client) = rocks(|settings| settings.wait_max = Span::default()).await;
     grant(&mut client, order()).await;

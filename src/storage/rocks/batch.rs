@@ -278,6 +278,12 @@ impl<S: Source> Store<Vec<u8>> for Batch<'_, S> {
     fn lookup(&mut self, record_key: &Vec<u8>) -> Result<Option<Record>, EngineError> {
         Batch::lookup(self, record_key)
     }
+
+    fn forget(&mut self, record_key: &Vec<u8>) {
+        if self.overlay.get(record_key).is_some_and(|entry| !entry.changed) {
+            self.overlay.remove(record_key);
+        }
+    }
 }
 
 /// Where the index entry of `record` belongs, given where it is.

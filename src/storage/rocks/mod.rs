@@ -255,12 +255,7 @@ impl Drop for RocksEngine {
 fn payload_bytes(command: &Command) -> usize {
     match command {
         Command::Reserve(_) | Command::Release(_) => 0,
-        Command::Complete(complete) => {
-            let response = &complete.response;
-            let metadata: usize =
-                response.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
-            response.payload.len() + response.content_type.len() + metadata
-        }
+        Command::Complete(complete) => complete.response.bytes(),
         Command::Renew(renew) => renew.checkpoint.as_ref().map_or(0, Vec::len),
     }
 }
