@@ -15,6 +15,7 @@ mod expiry;
 mod outages;
 mod purging;
 
+mod batches;
 mod waiting;
 
 mod certainty;
@@ -61,6 +62,7 @@ const EXCEPTIONS: &[Exception] = &[
             "promise_4_a_later_restart_takes_no_retention_back",
             "promise_4_without_restart_grace_an_outage_counts_in_full",
             "promise_4_a_lease_in_its_grace_is_waited_for",
+            "promise_2_commands_in_one_call_are_there_after_an_abrupt_end",
         ],
     },
     Exception {
@@ -85,6 +87,8 @@ const EXCEPTIONS: &[Exception] = &[
             "promise_7_a_full_store_shows_it",
             "promise_2_an_answer_to_whoever_waits_is_held_until_its_cause_is_durable",
             "promise_6_whoever_is_parked_when_a_commit_fails_is_told",
+            "promise_2_commands_in_one_call_are_one_commit",
+            "promise_5_a_record_that_cannot_be_read_fails_only_its_own_item",
         ],
     },
     Exception {
@@ -100,6 +104,8 @@ const EXCEPTIONS: &[Exception] = &[
             "promise_7_past_a_bound_it_refuses",
             "promise_7_past_a_bound_of_bytes_it_refuses",
             "promise_7_closing_answers_everything_accepted",
+            "promise_5_a_caller_that_leaves_before_its_turn_has_asked_none_of_them",
+            "promise_7_each_command_of_a_call_is_counted",
         ],
     },
 ];
@@ -145,6 +151,11 @@ conformance! {
         promise_1_commands_that_wait_together_serve_each_other,
         promise_1_whoever_need_not_wait_is_answered_at_once,
     }
+    batches {
+        promise_1_commands_in_one_call_take_effect_in_their_order,
+        promise_1_a_refusal_of_one_leaves_the_others_alone,
+        promise_1_whoever_waits_comes_before_the_rest_of_a_call,
+    }
     durability {
         promise_2_no_answer_leaves_before_its_state_is_durable,
         promise_2_nor_does_one_that_rests_on_an_earlier_turn,
@@ -155,6 +166,10 @@ conformance! {
     }
     waiting {
         promise_2_an_answer_to_whoever_waits_is_held_until_its_cause_is_durable,
+    }
+    batches {
+        promise_2_commands_in_one_call_are_one_commit,
+        promise_2_commands_in_one_call_are_there_after_an_abrupt_end,
     }
     fencing {
         promise_3_fencing_tokens_rise_across_release_purge_and_restart,
@@ -215,6 +230,10 @@ conformance! {
         promise_5_whoever_loses_patience_learns_how_it_stands,
         promise_5_whoever_has_no_time_left_is_granted_nothing,
     }
+    batches {
+        promise_5_a_caller_that_leaves_before_its_turn_has_asked_none_of_them,
+        promise_5_a_record_that_cannot_be_read_fails_only_its_own_item,
+    }
     poison {
         promise_6_a_failed_commit_poisons,
         promise_6_a_failed_sync_is_not_tried_again,
@@ -235,6 +254,11 @@ conformance! {
         promise_7_closing_answers_everything_accepted,
         promise_7_a_closed_store_refuses,
         promise_7_closing_amid_a_crowd_leaves_nobody_in_doubt,
+    }
+    batches {
+        promise_7_each_command_of_a_call_is_counted,
+        promise_7_the_answers_of_one_call_stay_small,
+        promise_7_a_closed_store_refuses_a_call_as_a_whole,
     }
     waiting {
         promise_7_no_more_wait_for_a_key_than_may,

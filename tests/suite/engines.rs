@@ -302,6 +302,11 @@ impl Store {
         })
     }
 
+    /// Applies all `commands` in one call.
+    pub fn all(&self, commands: Vec<(&str, Command)>) -> Vec<Result<Decision, EngineError>> {
+        self.runtime.block_on(self.engine.apply_all(batch(commands), None)).unwrap().answer
+    }
+
     /// A call that moves only when it is told to.
     pub fn call(&self, key: &str, command: Command) -> Call<'_, Decision> {
         Call(self.engine.apply(key_of(key), command, None))
@@ -367,7 +372,11 @@ impl Store {
 /// A call in the hands of a test.
 pub struct Call<'a, T>(Answering<'a, T>);
 
-impl<T> Call<'_, T> {
+impl<'a, T> Call<'a, T> {
+    pub fn of(call: Answering<'a, T>) -> Self {
+        Self(call)
+    }
+
     /// Lets the call go as far as it can without waiting.
     pub fn nudge(&mut self) -> Poll<Result<Decided<T>, EngineError>> {
         self.0.as_mut().poll(&mut Context::from_waker(Waker::noop()))
@@ -436,6 +445,11 @@ pub fn key_of(name: &str) -> RecordKey {
         namespace: Namespace::default(),
         key: IdempotencyKey::new(name.to_owned()).unwrap(),
     }
+}
+
+/// Commands for one call.
+pub fn batch(commands: Vec<(&str, Command)>) -> Vec<(RecordKey, Command)> {
+    commands.into_iter().map(|(key, command)| (key_of(key), command)).collect()
 }
 
 /// One of many owners.

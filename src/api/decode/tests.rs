@@ -129,6 +129,21 @@ fn a_wait_is_none_unless_asked_for_and_cut_to_the_longest() {
 }
 
 #[test]
+fn an_item_of_a_batch_may_not_wait_and_has_all_its_faults_reported() {
+    let limits = Limits::default();
+    let batched = |request| batched_reserve(request, &limits);
+    assert!(batched(reserve_request()).is_ok());
+    let zero = v1::ReserveRequest { wait_timeout: span(0, 0), ..reserve_request() };
+    assert!(batched(zero).is_ok());
+    let waits = v1::ReserveRequest { wait_timeout: span(0, 1), ..reserve_request() };
+    assert_eq!(fields(batched(waits)), ["wait_timeout"]);
+    let both = v1::ReserveRequest { wait_timeout: span(1, 0), ..Default::default() };
+    assert_eq!(fields(batched(both)), ["key", "wait_timeout"]);
+    let impossible = v1::ReserveRequest { wait_timeout: span(1, -1), ..reserve_request() };
+    assert_eq!(fields(batched(impossible)), ["wait_timeout"], "once");
+}
+
+#[test]
 fn an_impossible_duration_is_refused() {
     let request = v1::ReserveRequest { lease: span(0, 1_000_000_000), ..reserve_request() };
     assert_eq!(fields(reserve(request, &Limits::default())), ["lease"]);
