@@ -17,8 +17,8 @@ use super::waiting::{Tickets, Wait, Waiting};
 use super::{Answering, Condition, Decided, Engine, EngineError, Patience, Purged, StoreOptions};
 use crate::clock::{Clock, EngineClock};
 use crate::domain::{
-    Command, Decision, FencingToken, Moment, Phase, Record, RecordKey, Write, decide,
-    phase_of, purge,
+    Command, Decision, FencingToken, Moment, Phase, Record, RecordKey, Write, decide, phase_of,
+    purge,
 };
 
 /// How many records it holds before it refuses reservations: about a gigabyte of small ones.

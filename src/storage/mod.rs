@@ -13,7 +13,11 @@
 //!    (indeterminate). The same command, sent again, is always right.
 //! 6. After a failed commit the engine is poisoned: it refuses everything from then on, and
 //!    the process is meant to be restarted. An fsync is never retried.
-//! 7. Everything is bounded: queue, batch, memory. Past a bound it refuses early and says so.
+//! 7. Everything is bounded: queue, batch, memory, and who waits. Past a bound it refuses early
+//!    and says so.
+//!
+//! What happens in one step of an engine, and who is served in it, is the same for both: see
+//! `round.rs`.
 //!
 //! Memory keeps them for as long as the process lives: what it calls durable is gone with it.
 

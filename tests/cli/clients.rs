@@ -237,11 +237,10 @@ fn reserve_and_lookup_wait_for_whoever_is_at_it() {
     let server = Server::start();
     let token = reserve(&server, &["order-1"]);
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| {
-            server.onced(&["reserve", "order-1", "--wait", "1h", "--json"]).json(0)
-        });
-        let looking = scope
-            .spawn(|| server.onced(&["lookup", "order-1", "--wait", "1h", "--json"]).json(0));
+        let waiting =
+            scope.spawn(|| server.onced(&["reserve", "order-1", "--wait", "1h", "--json"]).json(0));
+        let looking =
+            scope.spawn(|| server.onced(&["lookup", "order-1", "--wait", "1h", "--json"]).json(0));
         server.onced_as(&token, &["complete", "order-1", "--result", "succeeded"]).text(0);
         let replayed = waiting.join().unwrap();
         assert_eq!(replayed["outcome"], "completed");

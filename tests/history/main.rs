@@ -7,7 +7,8 @@
 //! killed. Each call is recorded with the moments at which it was sent and answered; a call
 //! without an answer may have taken effect at any later moment, or never. [`checker`] searches
 //! for the order. Some callers wait for whoever is at it: such a call, too, takes effect at one
-//! moment between the two, the one that its answer names.
+//! moment between the two, the one that its answer names. Some make several calls in one: each is
+//! a call of its own, sent and answered with the others.
 //!
 //! The decisions are compared as the wire shows them, through the server's own translation,
 //! which other tests check. Restart grace is 0 here: an outage counts in full.

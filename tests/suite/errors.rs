@@ -21,9 +21,7 @@ use onced::storage::memory::MemoryEngine;
 use onced::storage::rocks::RocksEngine;
 use onced::storage::rocks::batch::{Change, Source as _};
 use onced::storage::rocks::schema::{Meta, Tables};
-use onced::storage::{
-    Answering, Condition, Engine, EngineError, Patience, Purged, StoreOptions,
-};
+use onced::storage::{Answering, Condition, Engine, EngineError, Patience, Purged, StoreOptions};
 use prost::Message as _;
 use prost_types::Duration as Span;
 use sha2::{Digest as _, Sha256};
@@ -190,7 +188,8 @@ async fn state(client: &mut Client) -> v1::RecordState {
 
 /// An engine in memory and a client of it, for what depends on the record alone.
 async fn in_memory() -> Client {
-    let engine = Arc::new(MemoryEngine::new(Arc::new(SystemClock::new()), &StoreOptions::default()));
+    let engine =
+        Arc::new(MemoryEngine::new(Arc::new(SystemClock::new()), &StoreOptions::default()));
     ServedEngine::start(engine).await.client().await
 }
 

@@ -6,7 +6,8 @@
 //! wait for somebody else's reservation.
 //!
 //! How the promises are kept:
-//! 1. Every batch is decided under one mutex, over what is written and its own overlay.
+//! 1. Every batch is decided under one mutex, over what is written and its own overlay. Callers
+//!    that wait are parked and served under it too, in the batch that changes their key.
 //! 2. Every answer is held until the position that it may rest on is synced.
 //! 3. Tokens come from a counter whose high-water mark is stored, in blocks, before any
 //!    token of the block is given out; a restart goes on behind the block.
@@ -14,7 +15,9 @@
 //! 5. A command whose batch was handed to the log is indeterminate until it is synced;
 //!    everything else that fails did not happen.
 //! 6. `sync.rs` says why; one flag, checked before every batch and every answer.
-//! 7. [`crate::storage::admission`] bounds what is in flight, [`writer`] what is in a batch.
+//! 7. [`crate::storage::admission`] bounds what is in flight, [`writer`] what is in a batch,
+//!    [`crate::storage::waiting`] how many wait, and [`crate::storage::round`] what the answers to
+//!    the commands of one call carry.
 
 pub mod batch;
 mod directory;
@@ -112,9 +115,10 @@ impl RocksEngine {
         path: &Path,
         life: impl FnOnce() + Send + 'static,
     ) -> Result<(), OpenError> {
-        let thread = std::thread::Builder::new().name(name.into()).spawn(life).map_err(|error| {
-            OpenError::Unavailable { path: path.to_owned(), cause: error.to_string() }
-        })?;
+        let thread =
+            std::thread::Builder::new().name(name.into()).spawn(life).map_err(|error| {
+                OpenError::Unavailable { path: path.to_owned(), cause: error.to_string() }
+            })?;
         self.threads.lock().unwrap().push(thread);
         Ok(())
     }

@@ -11,8 +11,8 @@ use onced::storage::fault::{Fault, Operation};
 use onced::storage::{EngineError, WaitingBounds};
 
 use crate::engines::{
-    ANN, BOB, CLEO, Call, FAULTS, LEASE, Lab, Store, Verdict, complete, complete_with, granted, hold_for,
-    key_of, leave, owner, release, renew, reserve, reserve_with,
+    ANN, BOB, CLEO, Call, FAULTS, LEASE, Lab, Store, Verdict, complete, complete_with, granted,
+    hold_for, key_of, leave, owner, release, renew, reserve, reserve_with,
 };
 
 const MILLISECOND: Span = Span::from_millis(1);
@@ -296,12 +296,8 @@ pub fn promise_5_whoever_has_no_time_left_is_granted_nothing(lab: Lab) -> Verdic
     let store = held(&lab);
     let deadline = Instant::now() + Duration::from_millis(500);
     let patience = Box::pin(std::future::pending());
-    let late = store.engine.apply_waiting(
-        key_of("order-1"),
-        reserve(BOB),
-        Some(deadline),
-        patience,
-    );
+    let late =
+        store.engine.apply_waiting(key_of("order-1"), reserve(BOB), Some(deadline), patience);
     let mut late = Store::parked(late);
     let cleo = store.waits("order-1", reserve(CLEO));
     assert!(is_parked(&mut late));

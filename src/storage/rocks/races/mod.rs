@@ -37,10 +37,10 @@ use shuttle::rand::Rng as _;
 use shuttle::thread::{self, JoinHandle};
 use tokio::sync::watch;
 
+use self::alarm::Alarm;
 use self::schema::Tables;
 use self::sync::SyncQueue;
 use self::threads::Mutex;
-use self::alarm::Alarm;
 use self::turn::Lanes;
 use self::wait::Waited;
 use self::writer::Writer;
