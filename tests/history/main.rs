@@ -28,6 +28,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::callers::{Round, settings};
+use crate::calls::Call;
 use crate::dice::{Dice, seed};
 use crate::process::Process;
 use crate::proof::{Row, effort};
@@ -65,6 +66,9 @@ async fn rounds(engine: &str, breaks: Break, rounds: u64, start: impl Fn() -> Pr
         round.ask_once_more(server.address).await;
         for (key, calls) in round.history() {
             tally.add(&calls);
+            if !with_breaks {
+                calls.iter().for_each(Call::waited_as_long_as_it_said);
+            }
             match checker::check(&calls) {
                 Ok(taken) => steps = taken.max(steps),
                 Err(story) => panic!("the history of {key} is not linearizable:\n{story}"),
