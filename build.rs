@@ -24,6 +24,11 @@ fn main() -> anyhow::Result<()> {
     fs::write(out.join("onced_v1_descriptor.bin"), public.encode_to_vec())?;
 
     let all = protox::compile(PUBLIC.iter().chain(&PRIVATE), ["proto"])?;
-    tonic_prost_build::configure().build_client(true).build_server(true).compile_fds(all)?;
+    tonic_prost_build::configure()
+        .build_client(true)
+        .build_server(true)
+        // The same message as in the details of a status.
+        .extern_path(".google.rpc.Status", "::tonic_types::pb::Status")
+        .compile_fds(all)?;
     Ok(())
 }

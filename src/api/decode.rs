@@ -31,6 +31,8 @@ pub struct Limits {
     pub retention: SpanBounds,
     /// What becomes of a reservation whose caller did not say.
     pub lease_expiry_action: LeaseExpiryAction,
+    /// How long a call may wait for somebody else's reservation.
+    pub wait_max: Span,
     /// The size of the largest stored response: payload, content type and metadata together,
     /// in bytes.
     pub max_response_bytes: usize,
@@ -42,6 +44,7 @@ impl Default for Limits {
             lease: SpanBounds::LEASE,
             retention: SpanBounds::RETENTION,
             lease_expiry_action: LeaseExpiryAction::default(),
+            wait_max: Span::from_secs(60),
             max_response_bytes: 1 << 20,
         }
     }
@@ -59,11 +62,11 @@ pub struct Violation {
 /// Everything that is wrong with a request.
 pub type Violations = Vec<Violation>;
 
-/// The command in a ReserveRequest.
+/// The command in a ReserveRequest, and how long its caller waits.
 pub fn reserve(
     request: v1::ReserveRequest,
     policies: &Policies,
-) -> Result<(RecordKey, Command), Violations> {
+) -> Result<(RecordKey, Command, Span), Violations> {
     let mut faults = Faults::default();
     let (key, policy) = faults.record_key(request.namespace, request.key, policies);
     let limits = &policy.limits;
@@ -83,7 +86,7 @@ pub fn reserve(
         Ok(v1::LeaseExpiryAction::Hold) => Some(LeaseExpiryAction::Hold),
         Err(unknown) => faults.refuse("lease_expiry_action", format!("{unknown}")),
     };
-    faults.no_wait(request.wait_timeout);
+    let wait = faults.wait(request.wait_timeout, limits);
     faults.holder(&request.holder);
     let command = (|| {
         Some(Command::Reserve(Reserve {
@@ -96,7 +99,27 @@ pub fn reserve(
             holder: request.holder,
         }))
     })();
-    faults.unless_any(key, command)
+    faults.unless_any(key, command).map(|(key, command)| (key, command, wait))
+}
+
+/// The command in a ReserveRequest that is an item of a batch, which does not wait: the answers
+/// to all of its items come at once.
+pub fn batched_reserve(
+    request: v1::ReserveRequest,
+    policies: &Policies,
+) -> Result<(RecordKey, Command), Violations> {
+    let waits = request.wait_timeout.is_some_and(|wait| wait.seconds > 0 || wait.nanos > 0);
+    let mut decoded = reserve(request, policies);
+    if waits {
+        let field = "wait_timeout";
+        let description = "is more than 0; an item of a batch does not wait".to_owned();
+        let mut faults = decoded.err().unwrap_or_default();
+        if !faults.iter().any(|fault| fault.field == field) {
+            faults.push(Violation { field, description });
+        }
+        decoded = Err(faults);
+    }
+    decoded.map(|(key, command, _)| (key, command))
 }
 
 /// The command in a CompleteRequest.
@@ -201,12 +224,15 @@ pub fn renew(
     faults.unless_any(key, command)
 }
 
-/// The key in a LookupRequest.
-pub fn lookup(request: v1::LookupRequest, policies: &Policies) -> Result<RecordKey, Violations> {
+/// The key in a LookupRequest, and how long its caller waits.
+pub fn lookup(
+    request: v1::LookupRequest,
+    policies: &Policies,
+) -> Result<(RecordKey, Span), Violations> {
     let mut faults = Faults::default();
-    let (key, _) = faults.record_key(request.namespace, request.key, policies);
-    faults.no_wait(request.wait_timeout);
-    faults.unless_any(key, Some(())).map(|(key, ())| key)
+    let (key, policy) = faults.record_key(request.namespace, request.key, policies);
+    let wait = faults.wait(request.wait_timeout, &policy.limits);
+    faults.unless_any(key, Some(wait))
 }
 
 /// How long the caller will wait, as the header `grpc-timeout` has it: up to eight digits and
@@ -314,13 +340,8 @@ impl Faults {
         Some(Span::from_millis(millis))
     }
 
-    fn no_wait(&mut self, wait_timeout: Option<prost_types::Duration>) {
-        let faults = self.0.len();
-        let longer = wait_timeout.is_some_and(|wait| wait.seconds > 0 || wait.nanos > 0);
-        self.span("wait_timeout", wait_timeout);
-        if longer && faults == self.0.len() {
-            self.add("wait_timeout", "is more than 0; this server does not wait".to_owned());
-        }
+    fn wait(&mut self, wait_timeout: Option<prost_types::Duration>, limits: &Limits) -> Span {
+        self.span("wait_timeout", wait_timeout).unwrap_or_default().min(limits.wait_max)
     }
 
     fn holder(&mut self, holder: &str) {

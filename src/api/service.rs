@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use super::policy::Policies;
-use super::shadow::Instead;
+use super::told::Told;
+use super::wait::Waits;
 use super::{decode, encode, status};
-use crate::domain::{Command, Completion, Decision, RecordKey, State};
+use crate::domain::{Command, Completion, RecordKey, State};
+use crate::pb::v1;
 use crate::pb::v1::idempotency_service_server::IdempotencyService;
-use crate::pb::v1::{self, reserve_response};
-use crate::storage::{Decided, Engine, EngineError};
+use crate::storage::{Decided, Engine, EngineError, Patience};
 
 /// Goes with an answer that carries a stored response, for whoever bounds what answers hold.
 #[derive(Clone, Copy, Debug)]
@@ -27,14 +29,8 @@ impl LargeAnswer {
         Self { bytes: completion.response.payload.len(), otherwise }
     }
 
-    /// A completion that no record backs goes back as large as it came.
-    fn of_shadow(completion: &v1::Completion) -> Self {
-        let bytes = completion.response.as_ref().map_or(0, |response| response.payload.len());
-        Self { bytes, otherwise: EngineError::OutcomeUnknown }
-    }
-
     /// `answer`, and how large it is.
-    fn with<T>(large: Option<Self>, answer: T) -> Response<T> {
+    pub(super) fn with<T>(large: Option<Self>, answer: T) -> Response<T> {
         let mut response = Response::new(answer);
         if let Some(large) = large {
             response.extensions_mut().insert(large);
@@ -43,62 +39,50 @@ impl LargeAnswer {
     }
 }
 
-/// The service: one engine, and what applies in each namespace.
+/// The service: one engine, what applies in each namespace, and when waits end.
 #[derive(Clone)]
 pub struct IdempotencyApi {
-    engine: Arc<dyn Engine>,
-    policies: Arc<Policies>,
-}
-
-/// What a caller is told.
-enum Told {
-    /// What was decided.
-    Decided(Decision),
-    /// What lets it go on, in a shadowed namespace.
-    Instead(Instead),
+    pub(super) engine: Arc<dyn Engine>,
+    pub(super) policies: Arc<Policies>,
+    waits: Waits,
 }
 
 impl IdempotencyApi {
-    /// The service over `engine`, which holds requests to `policies`.
-    pub fn new(engine: Arc<dyn Engine>, policies: Arc<Policies>) -> Self {
-        Self { engine, policies }
+    /// The service over `engine`, which holds requests to `policies` and lets them wait as
+    /// `waits` says.
+    pub fn new(engine: Arc<dyn Engine>, policies: Arc<Policies>, waits: Waits) -> Self {
+        Self { engine, policies, waits }
     }
 
-    /// Applies a command. Refusals come back as statuses, everything else as what to tell.
+    /// Applies a command, at once or with `patience`. Refusals come back as statuses, everything
+    /// else as what to tell.
     async fn apply(
         &self,
         key: RecordKey,
         command: Command,
         deadline: Option<Instant>,
+        patience: Option<Patience>,
     ) -> Result<Decided<Told>, Status> {
         // Kept for the refusal: the engine takes the key, and the command.
         let named = key.clone();
-        // What a shadowed caller is told may be made from the request, which is kept for it.
-        let shadow = self.policies.shadow(&key.namespace).map(|counts| (counts, command.clone()));
-        let Decided { answer, decided_at } =
-            self.engine.apply(key, command, deadline).await.map_err(status::unanswered)?;
-        if let Some((counts, command)) = shadow
-            && let Some(instead) = counts.instead(&named.namespace, command, &answer, decided_at)
-        {
-            return Ok(Decided { answer: Told::Instead(instead), decided_at });
-        }
-        match answer {
-            Decision::Refused(refusal) => Err(status::refused(refusal, &named)),
-            answer => Ok(Decided { answer: Told::Decided(answer), decided_at }),
-        }
+        let shadowed = self.policies.shadow(&key.namespace).map(|_| command.clone());
+        let deciding = match patience {
+            // A shadowed caller goes on as if nobody else were at it.
+            Some(patience) if shadowed.is_none() => {
+                self.engine.apply_waiting(key, command, deadline, patience)
+            }
+            _ => self.engine.apply(key, command, deadline),
+        };
+        let Decided { answer, decided_at } = deciding.await.map_err(status::unanswered)?;
+        let answer = Told::of(&self.policies, &named, shadowed, answer, decided_at)?;
+        Ok(Decided { answer, decided_at })
     }
 }
 
 /// When the caller stops to care, by its own word.
-fn deadline<T>(request: &Request<T>) -> Option<Instant> {
-    decode::timeout(request.metadata().get("grpc-timeout"))
+fn deadline(metadata: &MetadataMap) -> Option<Instant> {
+    decode::timeout(metadata.get("grpc-timeout"))
         .and_then(|timeout| Instant::now().checked_add(timeout))
-}
-
-/// An engine answers a command with a decision of its kind; anything else is a bug in it.
-fn mismatched() -> Status {
-    tracing::error!("the engine answered another command");
-    Status::internal("the engine answered another command")
 }
 
 #[tonic::async_trait]
@@ -107,112 +91,77 @@ impl IdempotencyService for IdempotencyApi {
         &self,
         request: Request<v1::ReserveRequest>,
     ) -> Result<Response<v1::ReserveResponse>, Status> {
-        let deadline = deadline(&request);
-        let (key, command) =
-            decode::reserve(request.into_inner(), &self.policies).map_err(status::invalid)?;
-        let Decided { answer, decided_at } = self.apply(key, command, deadline).await?;
-        let large = match &answer {
-            Told::Decided(Decision::Replayed(end)) => {
-                Some(LargeAnswer::of(end, EngineError::Overloaded))
-            }
-            _ => None,
-        };
-        let outcome = match answer {
-            Told::Decided(Decision::Granted(granted)) => {
-                reserve_response::Outcome::Granted(encode::granted(granted))
-            }
-            Told::Decided(Decision::InProgress(in_progress)) => {
-                reserve_response::Outcome::InProgress(encode::in_progress(in_progress, decided_at))
-            }
-            Told::Decided(Decision::Replayed(completion)) => {
-                reserve_response::Outcome::Completed(encode::completion(&completion))
-            }
-            Told::Decided(Decision::InDoubt(in_doubt)) => {
-                reserve_response::Outcome::InDoubt(encode::in_doubt(in_doubt))
-            }
-            Told::Instead(Instead::Granted(granted)) => reserve_response::Outcome::Granted(granted),
-            _ => return Err(mismatched()),
-        };
-        let answer = v1::ReserveResponse {
-            outcome: Some(outcome),
-            decide_time: Some(encode::timestamp(decided_at)),
-        };
-        Ok(LargeAnswer::with(large, answer))
+        let (metadata, extensions, request) = request.into_parts();
+        let deadline = deadline(&metadata);
+        let (key, command, wait) =
+            decode::reserve(request, &self.policies).map_err(status::invalid)?;
+        let patience = self.waits.patience(wait, deadline, &extensions);
+        let Decided { answer, decided_at } = self.apply(key, command, deadline, patience).await?;
+        Ok(LargeAnswer::with(answer.large(), answer.reserved(decided_at)?))
     }
 
     async fn complete(
         &self,
         request: Request<v1::CompleteRequest>,
     ) -> Result<Response<v1::CompleteResponse>, Status> {
-        let deadline = deadline(&request);
+        let deadline = deadline(request.metadata());
         let (key, command) =
             decode::complete(request.into_inner(), &self.policies).map_err(status::invalid)?;
-        let Decided { answer, decided_at } = self.apply(key, command, deadline).await?;
-        let (large, completion) = match answer {
-            Told::Decided(Decision::Completed(completion)) => {
-                // It is done: sent again, the call finds it so.
-                let large = LargeAnswer::of(&completion, EngineError::OutcomeUnknown);
-                (large, encode::completion(&completion))
-            }
-            Told::Instead(Instead::Completed(completion)) => {
-                (LargeAnswer::of_shadow(&completion), completion)
-            }
-            _ => return Err(mismatched()),
-        };
-        let answer = v1::CompleteResponse {
-            completion: Some(completion),
-            decide_time: Some(encode::timestamp(decided_at)),
-        };
-        Ok(LargeAnswer::with(Some(large), answer))
+        let Decided { answer, decided_at } = self.apply(key, command, deadline, None).await?;
+        Ok(LargeAnswer::with(answer.large(), answer.completed(decided_at)?))
+    }
+
+    async fn batch_reserve(
+        &self,
+        request: Request<v1::BatchReserveRequest>,
+    ) -> Result<Response<v1::BatchReserveResponse>, Status> {
+        let deadline = deadline(request.metadata());
+        self.reserve_all(request.into_inner(), deadline).await
+    }
+
+    async fn batch_complete(
+        &self,
+        request: Request<v1::BatchCompleteRequest>,
+    ) -> Result<Response<v1::BatchCompleteResponse>, Status> {
+        let deadline = deadline(request.metadata());
+        self.complete_all(request.into_inner(), deadline).await
     }
 
     async fn release(
         &self,
         request: Request<v1::ReleaseRequest>,
     ) -> Result<Response<v1::ReleaseResponse>, Status> {
-        let deadline = deadline(&request);
+        let deadline = deadline(request.metadata());
         let (key, command) =
             decode::release(request.into_inner(), &self.policies).map_err(status::invalid)?;
-        let Decided { answer, decided_at } = self.apply(key, command, deadline).await?;
-        match answer {
-            Told::Decided(Decision::Released) | Told::Instead(Instead::Released) => {
-                Ok(Response::new(v1::ReleaseResponse {
-                    decide_time: Some(encode::timestamp(decided_at)),
-                }))
-            }
-            _ => Err(mismatched()),
-        }
+        let Decided { answer, decided_at } = self.apply(key, command, deadline, None).await?;
+        Ok(Response::new(answer.released(decided_at)?))
     }
 
     async fn renew(
         &self,
         request: Request<v1::RenewRequest>,
     ) -> Result<Response<v1::RenewResponse>, Status> {
-        let deadline = deadline(&request);
+        let deadline = deadline(request.metadata());
         let (key, command) =
             decode::renew(request.into_inner(), &self.policies).map_err(status::invalid)?;
-        let Decided { answer, decided_at } = self.apply(key, command, deadline).await?;
-        match answer {
-            Told::Decided(Decision::Renewed { lease_until })
-            | Told::Instead(Instead::Renewed { lease_until }) => {
-                Ok(Response::new(v1::RenewResponse {
-                    lease_expire_time: Some(encode::timestamp(lease_until)),
-                    decide_time: Some(encode::timestamp(decided_at)),
-                }))
-            }
-            _ => Err(mismatched()),
-        }
+        let Decided { answer, decided_at } = self.apply(key, command, deadline, None).await?;
+        Ok(Response::new(answer.renewed(decided_at)?))
     }
 
     async fn lookup(
         &self,
         request: Request<v1::LookupRequest>,
     ) -> Result<Response<v1::LookupResponse>, Status> {
-        let deadline = deadline(&request);
-        let key = decode::lookup(request.into_inner(), &self.policies).map_err(status::invalid)?;
+        let (metadata, extensions, request) = request.into_parts();
+        let deadline = deadline(&metadata);
+        let (key, wait) = decode::lookup(request, &self.policies).map_err(status::invalid)?;
         let named = key.clone();
-        let Decided { answer, decided_at } =
-            self.engine.lookup(key, deadline).await.map_err(status::unanswered)?;
+        let looking = match self.waits.patience(wait, deadline, &extensions) {
+            Some(patience) => self.engine.lookup_waiting(key, deadline, patience),
+            None => self.engine.lookup(key, deadline),
+        };
+        let Decided { answer, decided_at } = looking.await.map_err(status::unanswered)?;
         let record = answer.ok_or_else(|| status::not_found(&named))?;
         let large = match &record.state {
             State::Completed(end) => Some(LargeAnswer::of(end, EngineError::Overloaded)),

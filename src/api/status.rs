@@ -102,6 +102,11 @@ pub fn unanswered(error: EngineError) -> Status {
         EngineError::Full => {
             exhausted("STORE_FULL", "disk".to_owned(), error.to_string(), MUCH_LATER)
         }
+        EngineError::AnswerTooLarge => Status::with_error_details(
+            Code::ResourceExhausted,
+            error.to_string(),
+            reason("ANSWER_TOO_LARGE"),
+        ),
         EngineError::Corrupted => {
             Status::with_error_details(Code::DataLoss, error.to_string(), reason("STORE_CORRUPTED"))
         }

@@ -65,6 +65,21 @@ impl std::fmt::Debug for OwnerArgs {
     }
 }
 
+/// How long to wait for somebody else.
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct WaitArgs {
+    /// Wait this long while somebody else is at it, in addition to --timeout
+    #[arg(long = "wait", value_name = "DURATION", value_parser = timeout)]
+    wait: Option<Duration>,
+}
+
+impl WaitArgs {
+    /// How long; zero where nothing was said.
+    pub(super) fn limit(self) -> Duration {
+        self.wait.unwrap_or_default()
+    }
+}
+
 /// In which shape the answer is printed.
 #[derive(Clone, Copy, Debug, Args)]
 pub(super) struct OutputArgs {

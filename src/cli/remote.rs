@@ -82,6 +82,33 @@ impl Remote {
         self.call_within(self.timeout, message, send).await
     }
 
+    /// Asks again and again for as long as the answer says that somebody else is at it, until
+    /// `wait` is over. A server that parks the call answers when there is news; one that does
+    /// not, because too many wait or because it drains, says how soon it is worth asking again.
+    ///
+    /// `ask` is told how long the server may wait and how long the call may take; `busy` reads
+    /// from an answer how soon to ask again, where somebody is at it.
+    pub(super) async fn wait<R>(
+        &self,
+        wait: Duration,
+        ask: impl AsyncFn(&Self, WireDuration, Duration) -> Result<R, Status>,
+        busy: impl Fn(&R) -> Option<Duration>,
+    ) -> Result<R, Status> {
+        let began = Instant::now();
+        loop {
+            let asked = Instant::now();
+            let left = wait.saturating_sub(began.elapsed());
+            let answer = ask(self, wire(left), self.timeout + left).await?;
+            let Some(delay) = busy(&answer) else { return Ok(answer) };
+            let left = wait.saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return Ok(answer);
+            }
+            // Whoever was parked for so long has waited already.
+            tokio::time::sleep(delay.saturating_sub(asked.elapsed()).min(left)).await;
+        }
+    }
+
     /// Sends `message` until it is answered or `limit` is over.
     pub(super) async fn call_within<M: Clone, R>(
         &self,

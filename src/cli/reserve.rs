@@ -5,9 +5,9 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use uuid::Uuid;
 
-use super::args::{self, FingerprintArgs, KeyArgs, OutputArgs};
+use super::args::{self, FingerprintArgs, KeyArgs, OutputArgs, WaitArgs};
 use super::failure::Failure;
-use super::remote::{Client, RemoteArgs, wire};
+use super::remote::{Client, Remote, RemoteArgs, wire};
 use super::{Exit, json, print};
 use crate::pb::v1::reserve_response::Outcome;
 use crate::pb::v1::{self, ReserveRequest, ReserveResponse};
@@ -21,6 +21,7 @@ use crate::pb::v1::{self, ReserveRequest, ReserveResponse};
 #[command(after_help = "\
 Example:
   onced reserve order-4711 --fingerprint-of order.json --lease 1m
+  onced reserve order-4711 --wait 30s
   export ONCED_OWNER_TOKEN=$(onced reserve order-4711 --json | jq -r .owner_token)")]
 pub(super) struct Reserve {
     #[command(flatten)]
@@ -42,6 +43,8 @@ pub(super) struct Reserve {
     /// What duplicates are shown as the one who is at it
     #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     holder: String,
+    #[command(flatten)]
+    wait: WaitArgs,
     #[command(flatten)]
     output: OutputArgs,
     #[command(flatten)]
@@ -85,15 +88,26 @@ impl Reserve {
             holder: self.holder.clone(),
         };
         let owner_token = request.owner_token.clone();
-        let remote = self.remote.remote();
-        let sent = remote
-            .call(request, async |mut client: Client, request| client.reserve(request).await)
-            .await;
+        let ask = async |remote: &Remote, wait, limit| {
+            let request = ReserveRequest { wait_timeout: Some(wait), ..request.clone() };
+            let send = async |mut client: Client, request| client.reserve(request).await;
+            remote.call_within(limit, request, send).await
+        };
+        let busy = |answer: &ReserveResponse| match &answer.outcome {
+            Some(Outcome::InProgress(it)) => Some(retry_delay(it)),
+            _ => None,
+        };
+        let sent = self.remote.remote().wait(self.wait.limit(), ask, busy).await;
         sent.map_err(|status| {
             let owner_token = (Exit::of(&status) == Exit::Unavailable).then_some(owner_token);
             Failure::Call { status: Box::new(status), owner_token }
         })
     }
+}
+
+/// How soon it is worth asking again.
+fn retry_delay(busy: &v1::InProgress) -> Duration {
+    busy.retry_delay.and_then(|delay| delay.try_into().ok()).unwrap_or(Duration::from_secs(1))
 }
 
 /// How a command ended whose Reserve was answered.

@@ -70,6 +70,16 @@ pub struct Settings {
     /// Commands that may wait for the engine, 1 to 1,000,000; more are refused with
     /// OVERLOADED. Default 16,384.
     pub max_in_flight: usize,
+    /// How long a call may wait for somebody else's reservation, 0 to 1 h. Default 60 s.
+    pub wait_max: Span,
+    /// Calls that may wait for somebody else's reservation, 0 to 1,000,000; more are answered
+    /// at once. Default 16,384.
+    pub max_waiting: usize,
+    /// How many of them for one key, 0 to 1,000,000. Default 2,048.
+    pub max_waiting_per_key: usize,
+    /// How many of them on one connection, 0 to 1,000,000, and less than
+    /// `max_concurrent_streams` in any case. Default 768.
+    pub max_waiting_per_connection: usize,
     /// Connections at a time, 1 to 1,000,000. Default 16,384.
     pub max_connections: usize,
     /// Calls at a time on one connection, 1 to 1,000,000. Default 1,024.

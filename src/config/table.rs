@@ -119,6 +119,17 @@ pub const SETTINGS: &[Setting] = &[
     row(LIMITS, "max_in_flight", Number, "16384",
         "Commands that may wait for the engine; more are refused with OVERLOADED")
         .within("1", "1000000"),
+    row(LIMITS, "wait_max", Duration, "60s",
+        "How long a call may wait for somebody else's reservation; longer waits are cut to it, and \
+         with 0s nobody waits").within("0s", "1h"),
+    row(LIMITS, "max_waiting", Number, "16384",
+        "Calls that may wait for somebody else's reservation; more are answered at once")
+        .within("0", "1000000"),
+    row(LIMITS, "max_waiting_per_key", Number, "2048",
+        "How many of them for one key").within("0", "1000000"),
+    row(LIMITS, "max_waiting_per_connection", Number, "768",
+        "How many of them on one connection; in any case less than max_concurrent_streams, so that \
+         the call that ends the wait can come").within("0", "1000000"),
     row(LIMITS, "max_connections", Number, "16384",
         "Connections at a time").within("1", "1000000"),
     row(LIMITS, "max_concurrent_streams", Number, "1024",

@@ -49,6 +49,18 @@ pub enum Decision {
     Refused(Refusal),
 }
 
+impl Decision {
+    /// How much stored data it carries, in bytes.
+    pub fn stored_bytes(&self) -> usize {
+        match self {
+            Self::Granted(granted) => granted.checkpoint.len(),
+            Self::InDoubt(in_doubt) => in_doubt.checkpoint.len(),
+            Self::Replayed(completion) | Self::Completed(completion) => completion.response.bytes(),
+            Self::InProgress(_) | Self::Renewed { .. } | Self::Released | Self::Refused(_) => 0,
+        }
+    }
+}
+
 /// The right to run the operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Granted {

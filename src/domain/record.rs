@@ -108,6 +108,23 @@ pub struct Response {
     pub metadata: BTreeMap<String, String>,
 }
 
+impl Response {
+    /// What it takes: payload, content type and metadata, in bytes.
+    pub fn bytes(&self) -> usize {
+        let metadata: usize =
+            self.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.payload.len() + self.content_type.len() + metadata
+    }
+}
+
+impl Completion {
+    /// The same without its response.
+    #[must_use]
+    pub fn without_response(&self) -> Self {
+        Self { response: Response::default(), ..*self }
+    }
+}
+
 impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Response({} bytes, status code {})", self.payload.len(), self.status_code)

@@ -10,10 +10,11 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
-use tonic::transport::server::{Connected, TcpConnectInfo};
+use tonic::transport::server::Connected;
 use tracing::warn;
 
 use super::runtimes::{Runtimes, Stage};
+use crate::api::WaitingPlaces;
 
 /// How long the acceptor rests when the system gives it no more connections.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -79,24 +80,31 @@ impl Acceptor {
 /// A socket that says when it is closed.
 pub struct Connection {
     socket: TcpStream,
+    waiting: WaitingPlaces,
     _permit: OwnedSemaphorePermit,
     _closed: oneshot::Sender<()>,
 }
 
 impl Connection {
-    /// Takes `accepted` over on this runtime. The receiver resolves when it is closed.
-    pub fn new(accepted: Accepted) -> io::Result<(Self, oneshot::Receiver<()>)> {
+    /// Takes `accepted` over on this runtime; at most `max_waiting` of its calls may be parked at
+    /// a time. The receiver resolves when it is closed.
+    pub fn new(
+        accepted: Accepted,
+        max_waiting: usize,
+    ) -> io::Result<(Self, oneshot::Receiver<()>)> {
         let socket = TcpStream::from_std(accepted.socket)?;
+        let waiting = WaitingPlaces::new(max_waiting);
         let (closed, is_closed) = oneshot::channel();
-        Ok((Self { socket, _permit: accepted.permit, _closed: closed }, is_closed))
+        Ok((Self { socket, waiting, _permit: accepted.permit, _closed: closed }, is_closed))
     }
 }
 
 impl Connected for Connection {
-    type ConnectInfo = TcpConnectInfo;
+    type ConnectInfo = WaitingPlaces;
 
-    fn connect_info(&self) -> Self::ConnectInfo {
-        self.socket.connect_info()
+    /// What goes with every request.
+    fn connect_info(&self) -> WaitingPlaces {
+        self.waiting.clone()
     }
 }
 

@@ -14,9 +14,10 @@
 //!
 //! # How it ends
 //!
-//! NOT_SERVING, a grace for load balancers to notice, GOAWAY on every connection, answers to
-//! every call that was received, the engine's last sync, and the end. A second signal or the
-//! limit ends it at once; what was acknowledged is durable then too.
+//! NOT_SERVING, answers to everybody who waits for somebody else's reservation, a grace for load
+//! balancers to notice, GOAWAY on every connection, answers to every call that was received, the
+//! engine's last sync, and the end. A second signal or the limit ends it at once; what was
+//! acknowledged is durable then too.
 
 mod budget;
 mod connection;
@@ -41,12 +42,12 @@ use self::health::Health;
 use self::recovery::RecoveringEngine;
 use self::runtimes::{Runtimes, Stage};
 use crate::api::shadow::ShadowLog;
-use crate::api::{IdempotencyApi, Limits, Policies, Policy};
+use crate::api::{IdempotencyApi, Limits, Policies, Policy, Waits};
 use crate::clock::SystemClock;
 use crate::config::{NamespaceSettings, Settings};
 use crate::pb::v1;
 use crate::pb::v1::idempotency_service_server::IdempotencyServiceServer;
-use crate::storage::{self, Engine, StoreOptions, StoreUrl, Sweeper};
+use crate::storage::{self, Engine, StoreOptions, StoreUrl, Sweeper, WaitingBounds};
 
 /// The size of the largest request, in bytes. Above it gRPC itself refuses.
 const MAX_REQUEST_BYTES: usize = 16 << 20;
@@ -115,9 +116,11 @@ async fn run(
     let engine = RecoveringEngine::new();
     let health = Health::not_serving().await;
     let (set_stage, stage) = watch::channel(Stage::Serving);
+    let (set_draining, draining) = watch::channel(false);
+    let waits = Waits::until(draining);
     let policies = Arc::new(policies(settings));
     let shadow_log = tokio::spawn(log_shadows(Arc::clone(&policies), SHADOW_LOG_INTERVAL));
-    let routes = routes(settings, Arc::new(engine.clone()), policies, &health)?;
+    let routes = routes(settings, Arc::new(engine.clone()), policies, waits, &health)?;
     let runtimes = Runtimes::start(settings, &routes, &stage)?;
     let acceptor = Acceptor::new(listener, settings.max_connections)?;
     let accepting = tokio::spawn(acceptor.run(runtimes.clone(), stage));
@@ -138,6 +141,7 @@ async fn run(
     }
     info!(grace = ?settings.drain_grace, limit = ?settings.drain_limit, "draining");
     health.stop().await;
+    set_draining.send_replace(true);
     tokio::time::sleep(settings.drain_grace).await;
     set_stage.send_replace(Stage::GoingAway);
     let _ = accepting.await;
@@ -169,6 +173,10 @@ fn store_options(settings: &Settings) -> StoreOptions {
     StoreOptions {
         restart_grace: settings.restart_grace,
         max_in_flight: settings.max_in_flight,
+        waiting: WaitingBounds {
+            max: settings.max_waiting,
+            max_per_key: settings.max_waiting_per_key,
+        },
         memtable_bytes: settings.memtable_bytes,
         block_cache_bytes: settings.block_cache_bytes,
         min_free_disk_bytes: settings.min_free_disk_bytes,
@@ -187,6 +195,7 @@ fn policies(settings: &Settings) -> Policies {
         lease: settings.lease,
         retention: settings.retention,
         lease_expiry_action: settings.lease_expiry_action,
+        wait_max: settings.wait_max,
         max_response_bytes: settings.max_response_bytes,
     };
     let listed = settings.namespaces.iter().map(|(name, namespace)| {
@@ -194,6 +203,7 @@ fn policies(settings: &Settings) -> Policies {
             lease: namespace.lease,
             retention: namespace.retention,
             lease_expiry_action: namespace.lease_expiry_action,
+            wait_max: settings.wait_max,
             max_response_bytes: namespace.max_response_bytes,
         };
         let NamespaceSettings { fingerprint_required, shadow, quota, .. } = *namespace;
@@ -235,9 +245,10 @@ fn routes(
     settings: &Settings,
     engine: Arc<dyn Engine>,
     policies: Arc<Policies>,
+    waits: Waits,
     health: &Health,
 ) -> anyhow::Result<Routes> {
-    let api = IdempotencyServiceServer::new(IdempotencyApi::new(engine, policies))
+    let api = IdempotencyServiceServer::new(IdempotencyApi::new(engine, policies, waits))
         .max_decoding_message_size(MAX_REQUEST_BYTES);
     let mut routes = Routes::new(api).add_service(health.service());
     if settings.reflection {

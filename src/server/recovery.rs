@@ -7,7 +7,7 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use crate::domain::{Command, Decision, Record, RecordKey};
-use crate::storage::{Answering, Condition, Engine, EngineError, Purged};
+use crate::storage::{Answering, Condition, Engine, EngineError, Patience, Purged};
 
 /// Refuses everything until its engine is open, and is that engine from then on.
 #[derive(Clone, Default)]
@@ -31,6 +31,16 @@ impl RecoveringEngine {
     fn engine(&self) -> Result<&Arc<dyn Engine>, EngineError> {
         self.opened.get().ok_or(EngineError::Unavailable)
     }
+
+    fn ask<'a, T: Send + 'a>(
+        &'a self,
+        question: impl FnOnce(&'a dyn Engine) -> Answering<'a, T>,
+    ) -> Answering<'a, T> {
+        match self.engine() {
+            Ok(engine) => question(engine.as_ref()),
+            Err(error) => Box::pin(async move { Err(error) }),
+        }
+    }
 }
 
 impl Engine for RecoveringEngine {
@@ -40,17 +50,38 @@ impl Engine for RecoveringEngine {
         command: Command,
         deadline: Option<Instant>,
     ) -> Answering<'_, Decision> {
-        match self.engine() {
-            Ok(engine) => engine.apply(key, command, deadline),
-            Err(error) => Box::pin(async move { Err(error) }),
-        }
+        self.ask(|engine| engine.apply(key, command, deadline))
+    }
+
+    fn apply_waiting(
+        &self,
+        key: RecordKey,
+        command: Command,
+        deadline: Option<Instant>,
+        patience: Patience,
+    ) -> Answering<'_, Decision> {
+        self.ask(|engine| engine.apply_waiting(key, command, deadline, patience))
+    }
+
+    fn apply_all(
+        &self,
+        commands: Vec<(RecordKey, Command)>,
+        deadline: Option<Instant>,
+    ) -> Answering<'_, Vec<Result<Decision, EngineError>>> {
+        self.ask(|engine| engine.apply_all(commands, deadline))
     }
 
     fn lookup(&self, key: RecordKey, deadline: Option<Instant>) -> Answering<'_, Option<Record>> {
-        match self.engine() {
-            Ok(engine) => engine.lookup(key, deadline),
-            Err(error) => Box::pin(async move { Err(error) }),
-        }
+        self.ask(|engine| engine.lookup(key, deadline))
+    }
+
+    fn lookup_waiting(
+        &self,
+        key: RecordKey,
+        deadline: Option<Instant>,
+        patience: Patience,
+    ) -> Answering<'_, Option<Record>> {
+        self.ask(|engine| engine.lookup_waiting(key, deadline, patience))
     }
 
     fn purge(&self, limit: usize) -> Result<Purged, EngineError> {

@@ -55,6 +55,7 @@ struct Serving {
     stage: watch::Receiver<Stage>,
     budget: Within,
     max_concurrent_streams: u32,
+    max_waiting: usize,
     connection_max_age: Option<Duration>,
     keepalive_interval: Option<Duration>,
     keepalive_timeout: Duration,
@@ -73,6 +74,10 @@ impl Runtimes {
             stage: stage.clone(),
             budget: Within(Budget::new(settings.max_large_message_bytes)),
             max_concurrent_streams: settings.max_concurrent_streams,
+            // Were all calls of a connection parked, the one that ends their wait could not come.
+            max_waiting: settings
+                .max_waiting_per_connection
+                .min(settings.max_concurrent_streams as usize - 1),
             connection_max_age: settings.connection_max_age,
             keepalive_interval: settings.keepalive_interval,
             keepalive_timeout: settings.keepalive_timeout,
@@ -151,7 +156,7 @@ impl Serving {
     ///
     /// Each has a tonic server of its own, because only so can each have an age of its own.
     async fn serve(mut self, accepted: Accepted) {
-        let (connection, closed) = match Connection::new(accepted) {
+        let (connection, closed) = match Connection::new(accepted, self.max_waiting) {
             Ok(taken) => taken,
             Err(error) => return warn!(%error, "cannot take a connection over"),
         };

@@ -28,12 +28,12 @@ impl Admission {
         })
     }
 
-    /// Lets a command of `bytes` in, until the permit is dropped.
-    pub fn admit(self: &Arc<Self>, bytes: usize) -> Result<Permit, EngineError> {
+    /// Lets so many `commands` of so many `bytes` together in, until the permit is dropped.
+    pub fn admit(self: &Arc<Self>, commands: usize, bytes: usize) -> Result<Permit, EngineError> {
         // Counted first and taken back when it was too much: two callers at the bound may
         // both be refused, but never both be let in.
-        let permit = Permit { admission: Arc::clone(self), bytes };
-        let commands = self.commands.fetch_add(1, Ordering::Relaxed) + 1;
+        let permit = Permit { admission: Arc::clone(self), commands, bytes };
+        let commands = self.commands.fetch_add(commands, Ordering::Relaxed) + commands;
         let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if commands > self.max_commands || bytes > self.max_bytes {
             return Err(EngineError::Overloaded);
@@ -42,16 +42,17 @@ impl Admission {
     }
 }
 
-/// The place of one command; dropping it makes room.
+/// The place of what was let in together; dropping it makes room.
 #[derive(Debug)]
 pub struct Permit {
     admission: Arc<Admission>,
+    commands: usize,
     bytes: usize,
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.admission.commands.fetch_sub(1, Ordering::Relaxed);
+        self.admission.commands.fetch_sub(self.commands, Ordering::Relaxed);
         self.admission.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
@@ -63,18 +64,28 @@ mod tests {
     #[test]
     fn refuses_past_the_number_and_lets_in_again_after() {
         let admission = Admission::new(2, 1_000);
-        let first = admission.admit(1).unwrap();
-        let _second = admission.admit(1).unwrap();
-        assert_eq!(admission.admit(1).unwrap_err(), EngineError::Overloaded);
+        let first = admission.admit(1, 1).unwrap();
+        let _second = admission.admit(1, 1).unwrap();
+        assert_eq!(admission.admit(1, 1).unwrap_err(), EngineError::Overloaded);
         drop(first);
-        assert!(admission.admit(1).is_ok());
+        assert!(admission.admit(1, 1).is_ok());
+    }
+
+    #[test]
+    fn commands_that_come_together_are_counted_one_by_one() {
+        let admission = Admission::new(3, 1_000);
+        let two = admission.admit(2, 1).unwrap();
+        assert_eq!(admission.admit(2, 1).unwrap_err(), EngineError::Overloaded);
+        let _one = admission.admit(1, 1).unwrap();
+        drop(two);
+        assert!(admission.admit(2, 1).is_ok());
     }
 
     #[test]
     fn refuses_past_the_bytes() {
         let admission = Admission::new(100, 1_000);
-        let _large = admission.admit(900).unwrap();
-        assert_eq!(admission.admit(101).unwrap_err(), EngineError::Overloaded);
-        assert!(admission.admit(100).is_ok());
+        let _large = admission.admit(1, 900).unwrap();
+        assert_eq!(admission.admit(1, 101).unwrap_err(), EngineError::Overloaded);
+        assert!(admission.admit(1, 100).is_ok());
     }
 }

@@ -5,13 +5,19 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::thread::JoinHandle;
 use std::time::Instant;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
+use super::alarm::Alarm;
+use super::question::{Answer, Question};
 use super::quota::{FREED, LOOKED_AT};
+use super::round::{Answered, Asked, Caller, Parked, Round, Store};
+use super::waiting::{Tickets, Wait, Waiting};
 use super::{
-    Answering, Condition, Decided, Engine, EngineError, Purged, Quota, Quotas, Usage, codec, keys,
+    Answering, Condition, Decided, Engine, EngineError, Patience, Purged, Quota, Quotas,
+    StoreOptions, Usage, codec, keys,
 };
 use crate::clock::{Clock, EngineClock};
 use crate::domain::{
@@ -24,112 +30,245 @@ const MAX_RECORDS: usize = 2_000_000;
 
 /// Records in a map, behind one mutex.
 pub struct MemoryEngine {
-    inner: Mutex<Inner>,
+    shared: Arc<Shared>,
     condition: watch::Sender<Condition>,
-    max_records: usize,
-    quotas: Quotas,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What callers share with the thread that looks after lapses.
+struct Shared {
+    inner: Mutex<Inner>,
+    tickets: Tickets,
+    alarm: Alarm,
 }
 
 struct Inner {
+    records: Records,
+    clock: EngineClock,
+    waiting: Parked<RecordKey, ReplyTo>,
+    closing: bool,
+}
+
+/// What is kept, and the moment at which it is asked.
+struct Records {
     records: HashMap<RecordKey, Record>,
     /// Every record under the moment at which its retention is over.
     expiry: BTreeSet<(Moment, RecordKey)>,
     /// What each namespace that has records has of them.
     usages: HashMap<Namespace, Usage>,
-    clock: EngineClock,
+    quotas: Quotas,
+    max_records: usize,
     next_fencing_token: FencingToken,
-    closing: bool,
+    now: Moment,
+}
+
+/// Where an answer goes: nowhere while its caller is inside the call, and through a channel
+/// where it may be parked.
+struct ReplyTo(Option<oneshot::Sender<Told>>);
+
+type Told = Result<Decided<Answer>, EngineError>;
+
+impl Caller for ReplyTo {
+    fn has_left(&self) -> bool {
+        self.0.as_ref().is_some_and(oneshot::Sender::is_closed)
+    }
+
+    fn park(&mut self) {}
 }
 
 impl MemoryEngine {
     /// An empty engine on `clock`.
-    pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self::bounded(clock, MAX_RECORDS)
-    }
-
-    /// An empty engine on `clock` that keeps `quotas`.
-    pub fn with_quotas(clock: Arc<dyn Clock>, quotas: Quotas) -> Self {
-        Self { quotas, ..Self::new(clock) }
+    pub fn new(clock: Arc<dyn Clock>, options: &StoreOptions) -> Self {
+        Self::bounded(clock, options, MAX_RECORDS)
     }
 
     /// An empty engine that refuses reservations past `max_records`.
-    pub fn bounded(clock: Arc<dyn Clock>, max_records: usize) -> Self {
-        Self {
+    pub fn bounded(clock: Arc<dyn Clock>, options: &StoreOptions, max_records: usize) -> Self {
+        let shared = Arc::new(Shared {
             inner: Mutex::new(Inner {
-                records: HashMap::new(),
-                expiry: BTreeSet::new(),
-                usages: HashMap::new(),
+                records: Records {
+                    records: HashMap::new(),
+                    expiry: BTreeSet::new(),
+                    usages: HashMap::new(),
+                    quotas: options.quotas.clone(),
+                    max_records,
+                    next_fencing_token: FencingToken::FIRST,
+                    now: Moment::default(),
+                },
                 clock: EngineClock::starting_at(clock, Moment::default()),
-                next_fencing_token: FencingToken::FIRST,
+                waiting: Waiting::new(options.waiting),
                 closing: false,
             }),
+            tickets: Tickets::default(),
+            alarm: Alarm::default(),
+        });
+        let thread = {
+            let shared = Arc::clone(&shared);
+            std::thread::Builder::new()
+                .name("onced-wait".into())
+                .spawn(move || shared.look_after_lapses())
+                .expect("a thread can be started")
+        };
+        Self {
+            shared,
             condition: watch::Sender::new(Condition::Serving),
-            max_records,
-            quotas: Quotas::default(),
+            thread: Mutex::new(Some(thread)),
         }
     }
+}
 
-    fn begin(&self, deadline: Option<Instant>) -> Result<MutexGuard<'_, Inner>, EngineError> {
+impl Shared {
+    fn begin(&self) -> Result<MutexGuard<'_, Inner>, EngineError> {
         let inner = self.inner.lock().unwrap();
         if inner.closing {
             return Err(EngineError::Closing);
         }
-        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            return Err(EngineError::DeadlineTooShort);
-        }
         Ok(inner)
     }
 
-    fn apply_now(
+    /// Asks, serves whoever waits, and returns the answer where it is given at once.
+    fn round(&self, asked: Asked<RecordKey, ReplyTo>) -> Result<Option<Told>, EngineError> {
+        let mut inner = self.begin()?;
+        let Inner { records, clock, waiting, .. } = &mut *inner;
+        let now = clock.read();
+        records.now = now;
+        let mut answered = Vec::new();
+        Round::begin(records, waiting, &mut answered, now, Instant::now()).take(asked);
+        waiting.set_alarm(now, |after| self.alarm.set(after));
+        drop(inner);
+        Ok(Self::hand_out(answered))
+    }
+
+    /// Hands answers over, and returns the one whose caller is inside the call.
+    fn hand_out(answered: Vec<Answered<ReplyTo>>) -> Option<Told> {
+        let mut own = None;
+        for answered in answered {
+            match answered.caller.0 {
+                None => own = Some(answered.answer),
+                Some(channel) => {
+                    let _ = channel.send(answered.answer);
+                }
+            }
+        }
+        own
+    }
+
+    fn ask(&self, question: Question<RecordKey>, deadline: Option<Instant>) -> Told {
+        let told = self.round(Asked { question, deadline, caller: ReplyTo(None), wait: None })?;
+        told.expect("a caller that does not wait is answered at once")
+    }
+
+    async fn ask_waiting(
         &self,
         key: RecordKey,
-        command: &Command,
+        question: Question<RecordKey>,
         deadline: Option<Instant>,
-    ) -> Result<Decided<Decision>, EngineError> {
-        let mut inner = self.begin(deadline)?;
-        let now = inner.clock.read();
-        let record = inner.records.get(&key);
-        let fencing_token = inner.next_fencing_token;
-        let was_vacant = phase_of(record, now) == Phase::Vacant;
-        let transition = decide(record, command, now, fencing_token);
-        match transition.write {
-            Write::Keep => {}
-            Write::Put(_) if record.is_none() && inner.records.len() >= self.max_records => {
+        patience: Patience,
+    ) -> Told {
+        let wait = Wait::new(self.tickets.draw());
+        // Dropped after the channel, so that a round between the two sees that it is closed.
+        let mut leaving = Leaving { shared: self, key: &key, wait: &wait, has_stayed: false };
+        let (channel, mut answer) = oneshot::channel();
+        let caller = ReplyTo(Some(channel));
+        self.round(Asked { question, deadline, caller, wait: Some(wait.clone()) })?;
+        let told = tokio::select! {
+            biased;
+            told = &mut answer => told,
+            () = patience => match self.withdraw(&key, &wait) {
+                Some(asked) => {
+                    leaving.has_stayed = true;
+                    return self.ask(asked.question, deadline);
+                }
+                None => answer.await,
+            },
+        };
+        leaving.has_stayed = true;
+        told.unwrap_or(Err(EngineError::OutcomeUnknown))
+    }
+
+    fn withdraw(&self, key: &RecordKey, wait: &Wait) -> Option<Asked<RecordKey, ReplyTo>> {
+        self.inner.lock().unwrap().waiting.withdraw(key, wait.ticket)
+    }
+
+    /// The life of the thread: until the engine closes.
+    fn look_after_lapses(&self) {
+        loop {
+            self.alarm.wait();
+            let Ok(mut inner) = self.begin() else { return };
+            let Inner { records, clock, waiting, .. } = &mut *inner;
+            let now = clock.read();
+            records.now = now;
+            let mut answered = Vec::new();
+            Round::begin(records, waiting, &mut answered, now, Instant::now());
+            waiting.set_alarm_again(now, |after| self.alarm.set(after));
+            drop(inner);
+            Self::hand_out(answered);
+        }
+    }
+}
+
+/// Withdraws a call whose caller leaves.
+struct Leaving<'a> {
+    shared: &'a Shared,
+    key: &'a RecordKey,
+    wait: &'a Wait,
+    has_stayed: bool,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        if !self.has_stayed {
+            self.shared.withdraw(self.key, self.wait);
+        }
+    }
+}
+
+impl Store<RecordKey> for Records {
+    fn apply(
+        &mut self,
+        key: &RecordKey,
+        command: &Command,
+    ) -> Result<(Decision, bool), EngineError> {
+        let record = self.records.get(key);
+        let fencing_token = self.next_fencing_token;
+        let was_vacant = phase_of(record, self.now) == Phase::Vacant;
+        let transition = decide(record, command, self.now, fencing_token);
+        let changed = match transition.write {
+            Write::Keep => false,
+            Write::Put(_) if record.is_none() && self.records.len() >= self.max_records => {
                 return Err(EngineError::Full);
             }
             Write::Put(next) => {
                 let quota = self.quotas.of(key.namespace.as_str().as_bytes());
                 if matches!(command, Command::Reserve(_))
                     && was_vacant
-                    && let Some(kind) = inner.refusal(&key, &next, quota, now)
+                    && let Some(kind) = self.refusal(key, &next, quota)
                 {
-                    let answer = Decision::Refused(Refusal::QuotaExceeded(kind));
-                    return Ok(Decided { answer, decided_at: now });
+                    return Ok((Decision::Refused(Refusal::QuotaExceeded(kind)), false));
                 }
                 if next.fencing_token == fencing_token {
-                    inner.next_fencing_token = fencing_token.next();
+                    self.next_fencing_token = fencing_token.next();
                 }
-                inner.put(key, next);
+                self.put(key.clone(), next);
+                true
             }
-            Write::Delete => inner.delete(&key),
-        }
-        Ok(Decided { answer: transition.decision, decided_at: now })
+            Write::Delete => {
+                self.delete(key);
+                true
+            }
+        };
+        Ok((transition.decision, changed))
     }
 
-    fn lookup_now(
-        &self,
-        key: &RecordKey,
-        deadline: Option<Instant>,
-    ) -> Result<Decided<Option<Record>>, EngineError> {
-        let mut inner = self.begin(deadline)?;
-        let now = inner.clock.read();
-        let record = inner.records.get(key);
-        let answer = record.filter(|record| phase_of(Some(record), now) != Phase::Vacant).cloned();
-        Ok(Decided { answer, decided_at: now })
+    fn lookup(&mut self, key: &RecordKey) -> Result<Option<Record>, EngineError> {
+        let record = self.records.get(key);
+        Ok(record.filter(|record| phase_of(Some(record), self.now) != Phase::Vacant).cloned())
     }
+
+    fn forget(&mut self, _: &RecordKey) {}
 }
 
-impl Inner {
+impl Records {
     fn put(&mut self, key: RecordKey, record: Record) {
         self.delete(&key);
         let usage = self.usages.entry(key.namespace.clone()).or_default();
@@ -148,9 +287,24 @@ impl Inner {
         }
     }
 
+    fn purge(&mut self, limit: usize) -> Purged {
+        let mut records = 0;
+        while let Some((until, key)) = self.expiry.first().cloned() {
+            if until > self.now {
+                return Purged { records, more: false };
+            }
+            if records == limit {
+                return Purged { records, more: true };
+            }
+            self.free(&key);
+            records += 1;
+        }
+        Purged { records, more: false }
+    }
+
     /// Frees the space of a record whose retention is over.
-    fn purge(&mut self, key: &RecordKey, now: Moment) {
-        match purge(&self.records[key], now) {
+    fn free(&mut self, key: &RecordKey) {
+        match purge(&self.records[key], self.now) {
             Write::Delete => self.delete(key),
             Write::Keep | Write::Put(_) => unreachable!("the index holds no earlier moment"),
         }
@@ -158,21 +312,15 @@ impl Inner {
 
     /// What stands in the way of `record`, whose key is vacant; once more after what is over
     /// in its namespace was freed.
-    fn refusal(
-        &mut self,
-        key: &RecordKey,
-        record: &Record,
-        quota: Quota,
-        now: Moment,
-    ) -> Option<QuotaKind> {
+    fn refusal(&mut self, key: &RecordKey, record: &Record, quota: Quota) -> Option<QuotaKind> {
         if quota.is_none() {
             return None;
         }
         self.refusal_as_it_is(key, record, quota)?;
-        let due = self.expiry.iter().take_while(|(until, _)| *until <= now).take(LOOKED_AT);
+        let due = self.expiry.iter().take_while(|(until, _)| *until <= self.now).take(LOOKED_AT);
         let mine = due.map(|(_, due)| due).filter(|due| due.namespace == key.namespace);
         for due in mine.take(FREED).cloned().collect::<Vec<_>>() {
-            self.purge(&due, now);
+            self.free(&due);
         }
         self.refusal_as_it_is(key, record, quota)
     }
@@ -206,28 +354,67 @@ impl Engine for MemoryEngine {
         command: Command,
         deadline: Option<Instant>,
     ) -> Answering<'_, Decision> {
-        Box::pin(async move { self.apply_now(key, &command, deadline) })
+        Box::pin(async move {
+            let Decided { answer, decided_at } =
+                self.shared.ask(Question::Apply(key, command), deadline)?;
+            Ok(Decided { answer: answer.into_decision(), decided_at })
+        })
+    }
+
+    fn apply_waiting(
+        &self,
+        key: RecordKey,
+        command: Command,
+        deadline: Option<Instant>,
+        patience: Patience,
+    ) -> Answering<'_, Decision> {
+        Box::pin(async move {
+            let question = Question::Apply(key.clone(), command);
+            let Decided { answer, decided_at } =
+                self.shared.ask_waiting(key, question, deadline, patience).await?;
+            Ok(Decided { answer: answer.into_decision(), decided_at })
+        })
+    }
+
+    fn apply_all(
+        &self,
+        commands: Vec<(RecordKey, Command)>,
+        deadline: Option<Instant>,
+    ) -> Answering<'_, Vec<Result<Decision, EngineError>>> {
+        Box::pin(async move {
+            let Decided { answer, decided_at } =
+                self.shared.ask(Question::ApplyAll(commands), deadline)?;
+            Ok(Decided { answer: answer.into_decisions(), decided_at })
+        })
     }
 
     fn lookup(&self, key: RecordKey, deadline: Option<Instant>) -> Answering<'_, Option<Record>> {
-        Box::pin(async move { self.lookup_now(&key, deadline) })
+        Box::pin(async move {
+            let Decided { answer, decided_at } =
+                self.shared.ask(Question::Lookup(key), deadline)?;
+            Ok(Decided { answer: answer.into_record(), decided_at })
+        })
+    }
+
+    fn lookup_waiting(
+        &self,
+        key: RecordKey,
+        deadline: Option<Instant>,
+        patience: Patience,
+    ) -> Answering<'_, Option<Record>> {
+        Box::pin(async move {
+            let question = Question::Lookup(key.clone());
+            let Decided { answer, decided_at } =
+                self.shared.ask_waiting(key, question, deadline, patience).await?;
+            Ok(Decided { answer: answer.into_record(), decided_at })
+        })
     }
 
     fn purge(&self, limit: usize) -> Result<Purged, EngineError> {
-        let mut inner = self.begin(None)?;
-        let now = inner.clock.read();
-        let mut records = 0;
-        while let Some((until, key)) = inner.expiry.first().cloned() {
-            if until > now {
-                return Ok(Purged { records, more: false });
-            }
-            if records == limit {
-                return Ok(Purged { records, more: true });
-            }
-            inner.purge(&key, now);
-            records += 1;
-        }
-        Ok(Purged { records, more: false })
+        let mut inner = self.shared.begin()?;
+        let Inner { records, clock, .. } = &mut *inner;
+        records.now = clock.read();
+        Ok(records.purge(limit))
     }
 
     fn condition(&self) -> watch::Receiver<Condition> {
@@ -235,7 +422,22 @@ impl Engine for MemoryEngine {
     }
 
     fn close(&self) {
-        self.inner.lock().unwrap().closing = true;
+        let Some(thread) = self.thread.lock().unwrap().take() else { return };
+        let mut inner = self.shared.inner.lock().unwrap();
+        inner.closing = true;
+        let parked = inner.waiting.take_all();
+        drop(inner);
+        for channel in parked.into_iter().filter_map(|asked| asked.caller.0) {
+            let _ = channel.send(Err(EngineError::Closing));
+        }
+        self.shared.alarm.ring();
+        let _ = thread.join();
+    }
+}
+
+impl Drop for MemoryEngine {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

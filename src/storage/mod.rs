@@ -13,7 +13,11 @@
 //!    (indeterminate). The same command, sent again, is always right.
 //! 6. After a failed commit the engine is poisoned: it refuses everything from then on, and
 //!    the process is meant to be restarted. An fsync is never retried.
-//! 7. Everything is bounded: queue, batch, memory. Past a bound it refuses early and says so.
+//! 7. Everything is bounded: queue, batch, memory, and who waits. Past a bound it refuses early
+//!    and says so.
+//!
+//! What happens in one step of an engine, and who is served in it, is the same for both: see
+//! `round.rs`.
 //!
 //! Memory keeps them for as long as the process lives: what it calls durable is gone with it.
 //!
@@ -45,11 +49,16 @@ pub mod rocks;
 pub mod memory;
 
 mod admission;
+mod alarm;
 mod codec;
 pub mod fault;
 mod keys;
+mod question;
 mod quota;
+mod round;
 mod sweep;
+mod threads;
+mod waiting;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -62,10 +71,14 @@ use crate::domain::{Command, Decision, Moment, Record, RecordKey};
 pub use open::{OpenError, StoreOptions, StoreUrl, StoreUrlError, open};
 pub use quota::{Quota, Quotas, Usage, Usages};
 pub use sweep::Sweeper;
+pub use waiting::WaitingBounds;
 
 /// An answer on its way.
 pub type Answering<'a, T> =
     Pin<Box<dyn Future<Output = Result<Decided<T>, EngineError>> + Send + 'a>>;
+
+/// How long a caller waits for somebody else's reservation: until this resolves.
+pub type Patience = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// A store that decides. Shared by all connections, and free to batch what they send.
 pub trait Engine: Send + Sync + 'static {
@@ -81,8 +94,46 @@ pub trait Engine: Send + Sync + 'static {
         deadline: Option<Instant>,
     ) -> Answering<'_, Decision>;
 
+    /// Like [`Engine::apply`], but a Reserve that meets the running lease of somebody else is
+    /// parked instead of answered, and decided again whenever the key has changed or the lease is
+    /// over: those who wait for one key in the order of their arrival, and before anybody who
+    /// comes later, so that a release or a lapse grants it to the first of them. It is answered
+    /// as [`Engine::apply`] would answer it then as soon as that is anything but in progress, and
+    /// in any case once `patience` is over, or at once where more wait than may.
+    ///
+    /// Parked calls have bounds of their own: in all and for each key.
+    fn apply_waiting(
+        &self,
+        key: RecordKey,
+        command: Command,
+        deadline: Option<Instant>,
+        patience: Patience,
+    ) -> Answering<'_, Decision>;
+
+    /// Applies `commands` in this order, in one commit, as if each had come alone: one that fails
+    /// leaves the others alone, and a later one sees what an earlier one did. The answers are in
+    /// the same order. The outer error concerns all of them alike.
+    ///
+    /// Together the answers stay small: a completion that a Complete is answered with comes
+    /// without its response, and a replay for which there is no room is
+    /// [`EngineError::AnswerTooLarge`].
+    fn apply_all(
+        &self,
+        commands: Vec<(RecordKey, Command)>,
+        deadline: Option<Instant>,
+    ) -> Answering<'_, Vec<Result<Decision, EngineError>>>;
+
     /// What is on record for `key`; `None` where it is vacant.
     fn lookup(&self, key: RecordKey, deadline: Option<Instant>) -> Answering<'_, Option<Record>>;
+
+    /// Like [`Engine::lookup`], but parked while a lease is running, as in
+    /// [`Engine::apply_waiting`].
+    fn lookup_waiting(
+        &self,
+        key: RecordKey,
+        deadline: Option<Instant>,
+        patience: Patience,
+    ) -> Answering<'_, Option<Record>>;
 
     /// Frees the space of at most `limit` records whose retention is over. Blocks; never
     /// needed for a right answer.
@@ -147,6 +198,10 @@ pub enum EngineError {
     /// The commit failed half-way: the command may have taken effect.
     #[error("the outcome of the write is unknown")]
     OutcomeUnknown,
+    /// The stored response would have made the answer to several commands too large. Nothing
+    /// was written; asked for alone, it is answered.
+    #[error("the answer has no room for the stored response; ask for it alone")]
+    AnswerTooLarge,
     /// The stored record cannot be read.
     #[error("the stored record is damaged")]
     Corrupted,
@@ -170,6 +225,7 @@ impl EngineError {
             | Self::DeadlineTooShort
             | Self::Full
             | Self::Unavailable
+            | Self::AnswerTooLarge
             | Self::Corrupted => Certainty::Determinate,
             Self::OutcomeUnknown => Certainty::Indeterminate,
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::fault::FaultPlan;
 use super::memory::MemoryEngine;
 use super::rocks::RocksEngine;
-use super::{Engine, Quotas};
+use super::{Engine, Quotas, WaitingBounds};
 use crate::clock::Clock;
 use crate::domain::Span;
 
@@ -64,6 +64,8 @@ pub struct StoreOptions {
     pub max_in_flight: usize,
     /// How many bytes the waiting calls may hold together.
     pub max_in_flight_bytes: usize,
+    /// How many calls may wait for somebody else's reservation.
+    pub waiting: WaitingBounds,
     /// The size of one memtable in bytes. There are up to four for each of three tables.
     pub memtable_bytes: usize,
     /// The size of the block cache in bytes.
@@ -82,6 +84,7 @@ impl Default for StoreOptions {
             restart_grace: Span::from_secs(10),
             max_in_flight: 16_384,
             max_in_flight_bytes: 256 << 20,
+            waiting: WaitingBounds { max: 16_384, max_per_key: 2_048 },
             memtable_bytes: 16 << 20,
             block_cache_bytes: 64 << 20,
             min_free_disk_bytes: 64 << 20,
@@ -144,6 +147,6 @@ pub fn open(
 ) -> Result<Arc<dyn Engine>, OpenError> {
     match url {
         StoreUrl::RocksDb(path) => Ok(Arc::new(RocksEngine::open(path, clock, options)?)),
-        StoreUrl::Memory => Ok(Arc::new(MemoryEngine::with_quotas(clock, options.quotas.clone()))),
+        StoreUrl::Memory => Ok(Arc::new(MemoryEngine::new(clock, options))),
     }
 }

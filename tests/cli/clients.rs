@@ -231,3 +231,26 @@ fn an_owner_token_in_the_environment_is_not_shown_by_help() {
     assert!(help.text(0).contains("ONCED_OWNER_TOKEN"), "{help:?}");
     assert!(!help.stdout.contains("SECRET"), "{help:?}");
 }
+
+#[test]
+fn reserve_and_lookup_wait_for_whoever_is_at_it() {
+    let server = Server::start();
+    let token = reserve(&server, &["order-1"]);
+    std::thread::scope(|scope| {
+        let waiting =
+            scope.spawn(|| server.onced(&["reserve", "order-1", "--wait", "1h", "--json"]).json(0));
+        let looking =
+            scope.spawn(|| server.onced(&["lookup", "order-1", "--wait", "1h", "--json"]).json(0));
+        server.onced_as(&token, &["complete", "order-1", "--result", "succeeded"]).text(0);
+        let replayed = waiting.join().unwrap();
+        assert_eq!(replayed["outcome"], "completed");
+        assert_eq!(looking.join().unwrap()["completion"], replayed["completion"]);
+    });
+
+    // And no longer than they were told, whatever the server or the owner does.
+    reserve(&server, &["order-2", "--lease", "1h"]);
+    let brief = server.onced(&["reserve", "order-2", "--wait", "300ms", "--json"]).json(1);
+    assert_eq!(brief["outcome"], "in_progress");
+    let brief = server.onced(&["lookup", "order-2", "--wait", "300ms", "--json"]).json(0);
+    assert_eq!(brief["state"], "held");
+}

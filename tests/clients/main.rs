@@ -121,23 +121,78 @@ fn grpcurl_places_an_order_once() {
     }
 }
 
+/// Runs one of the programs in Python against a server, and returns what it wrote.
+fn python(
+    program: &str,
+    script: &str,
+    server: &Process,
+    stubs: &Path,
+    more: &[&Path],
+) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let told = without_settings(Command::new(program))
+        .arg("-B") // Nothing is written beside the script.
+        .arg(root.join("tests/clients").join(script))
+        .arg(server.address.to_string())
+        .arg(root.join("proto"))
+        .arg(stubs)
+        .args(more)
+        .output()
+        .unwrap();
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    String::from_utf8(told.stdout).unwrap().lines().map(str::to_owned).collect()
+}
+
+const PYTHON_PROBE: [&str; 2] = ["-c", "import grpc, grpc_tools.protoc"];
+
 #[test]
 fn python_places_an_order_once() {
-    let probe = ["-c", "import grpc, grpc_tools.protoc"];
-    let program = match tool("ONCED_TEST_PYTHON", "python3", &probe) {
+    let program = match tool("ONCED_TEST_PYTHON", "python3", &PYTHON_PROBE) {
         Ok(program) => program,
         Err(why) => return skip("python_places_an_order_once", &why),
     };
     let dir = TempDir::new().unwrap();
     let server = Process::serve(&dir.path().join("data"), &[]);
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let told = without_settings(Command::new(program))
-        .arg(root.join("tests/clients/story.py"))
-        .arg(server.address.to_string())
-        .arg(root.join("proto"))
-        .arg(dir.path().join("stubs"))
-        .output()
-        .unwrap();
-    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
-    assert_eq!(String::from_utf8_lossy(&told.stdout).lines().last(), Some("told"));
+    let told = python(&program, "story.py", &server, &dir.path().join("stubs"), &[]);
+    assert_eq!(told.last().map(String::as_str), Some("told"));
+}
+
+#[test]
+fn a_consumer_in_python_handles_each_message_of_a_queue_once() {
+    let program = match tool("ONCED_TEST_PYTHON", "python3", &PYTHON_PROBE) {
+        Ok(program) => program,
+        Err(why) => {
+            return skip("a_consumer_in_python_handles_each_message_of_a_queue_once", &why);
+        }
+    };
+    let dir = TempDir::new().unwrap();
+    let server = Process::serve(&dir.path().join("data"), &[]);
+
+    // A log of 1,000 messages. Every seventh is redelivered at once, and after each hundred the
+    // consumer's group was rebalanced: the last fifty come again.
+    let line = |number: usize| format!("message-{number}\tbody {number}\n");
+    let mut log = String::new();
+    for number in 0..1_000 {
+        log += &line(number);
+        if number % 7 == 0 {
+            log += &line(number);
+        }
+        if number % 100 == 99 {
+            log.extend((number - 49..=number).map(line));
+        }
+    }
+    let path = dir.path().join("log");
+    std::fs::write(&path, &log).unwrap();
+
+    let told = python(&program, "queue.py", &server, &dir.path().join("stubs"), &[&path]);
+    let (summary, handled) = told.split_last().unwrap();
+    assert_eq!(*summary, format!("{} deliveries, 1000 handled", log.lines().count()));
+    let mut handled = handled.to_vec();
+    handled.sort_unstable();
+    handled.dedup();
+    assert_eq!(handled.len(), 1_000, "each of them once");
+
+    // Another consumer that reads the log from its beginning has nothing to do.
+    let told = python(&program, "queue.py", &server, &dir.path().join("more stubs"), &[&path]);
+    assert_eq!(told, [format!("{} deliveries, 0 handled", log.lines().count())]);
 }

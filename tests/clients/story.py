@@ -18,8 +18,6 @@ from grpc_tools import protoc
 DETAILS = """
 syntax = "proto3";
 package google.rpc;
-import "google/protobuf/any.proto";
-message Status { int32 code = 1; string message = 2; repeated google.protobuf.Any details = 3; }
 message ErrorInfo { string reason = 1; string domain = 2; }
 """
 
@@ -30,7 +28,7 @@ def generate(proto: pathlib.Path, stubs: pathlib.Path) -> None:
     well_known = pathlib.Path(grpc_tools.__file__).parent / "_proto"
     arguments = [f"-I{proto}", f"-I{stubs}", f"-I{well_known}"]
     arguments += [f"--python_out={stubs}", f"--grpc_python_out={stubs}"]
-    arguments += ["onced/v1/idempotency.proto", "details.proto"]
+    arguments += ["onced/v1/idempotency.proto", "google/rpc/status.proto", "details.proto"]
     if protoc.main(["protoc", *arguments]) != 0:
         sys.exit("the proto does not compile")
     sys.path.insert(0, str(stubs))
@@ -39,9 +37,10 @@ def generate(proto: pathlib.Path, stubs: pathlib.Path) -> None:
 def reason_of(error: grpc.RpcError) -> tuple[str, str]:
     """The one ErrorInfo of a status: its domain and its reason."""
     import details_pb2
+    from google.rpc import status_pb2
 
     trailers = dict(error.trailing_metadata())
-    status = details_pb2.Status.FromString(trailers["grpc-status-details-bin"])
+    status = status_pb2.Status.FromString(trailers["grpc-status-details-bin"])
     infos = []
     for detail in status.details:
         info = details_pb2.ErrorInfo()

@@ -141,6 +141,15 @@ impl Process {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
+    /// The CPU that it used so far, in steps of 10 ms.
+    pub fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // The name of the program, in brackets, may have spaces.
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        let ticks = |field: &str| field.parse::<u64>().unwrap();
+        Duration::from_millis(10 * fields.split(' ').skip(11).take(2).map(ticks).sum::<u64>())
+    }
+
     /// How many files and sockets it has open.
     pub fn open_files(&self) -> usize {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()

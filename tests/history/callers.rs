@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 
 use onced::pb::v1;
 use onced::pb::v1::idempotency_service_client::IdempotencyServiceClient;
+use prost::Message as _;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 use uuid::Uuid;
 
 use crate::calls::{Answer, Call, End, Meaning, Request, Window, find_windows, meaning};
@@ -45,6 +47,9 @@ pub fn settings() -> [&'static str; 8] {
 }
 
 type Client = IdempotencyServiceClient<Channel>;
+
+/// What came of calls that were made in one.
+type Ends = Vec<Result<Answer, Status>>;
 
 /// One set of keys and what was done to them.
 pub struct Round {
@@ -131,6 +136,12 @@ impl Round {
     }
 }
 
+/// A status that came as a message.
+fn status_of(message: &tonic_types::pb::Status) -> Status {
+    let details = message.encode_to_vec().into();
+    Status::with_details(Code::from(message.code), &message.message, details)
+}
+
 async fn connect(address: SocketAddr) -> Client {
     Client::connect(format!("http://{address}")).await.unwrap()
 }
@@ -149,9 +160,12 @@ impl Caller {
     /// the next ones could only be like it.
     async fn work(mut self, made: Arc<Semaphore>) {
         for _ in 0..CALLS {
-            let key = self.keys[self.dice.below(KEYS) as usize].clone();
-            let request = self.request(&key);
-            let is_open = self.call(request).await;
+            let is_open = if self.dice.below(8) == 0 {
+                self.call_together().await
+            } else {
+                let request = self.any_request();
+                self.call(request).await
+            };
             made.add_permits(1);
             if is_open {
                 break;
@@ -165,11 +179,84 @@ impl Caller {
         made.add_permits(CALLS as usize);
     }
 
+    fn any_request(&mut self) -> Request {
+        let key = self.keys[self.dice.below(KEYS) as usize].clone();
+        self.request(&key)
+    }
+
+    /// Makes several calls in one, and writes each down as a call of its own, which was sent and
+    /// answered with the others. Says whether they are open.
+    async fn call_together(&mut self) -> bool {
+        let (mut reserves, mut completes) = (Vec::new(), Vec::new());
+        while reserves.len() < 3 && completes.len() < 3 {
+            match self.any_request() {
+                Request::Reserve(it) => {
+                    reserves.push(v1::ReserveRequest { wait_timeout: None, ..it });
+                }
+                Request::Complete(it) => completes.push(it),
+                Request::Release(_) | Request::Renew(_) | Request::Lookup(_) => {}
+            }
+        }
+        let called_at = self.now();
+        let (requests, ends) = if reserves.len() == 3 {
+            let requests = reserves.iter().cloned().map(Request::Reserve).collect();
+            (requests, self.send_reserves(reserves).await)
+        } else {
+            let requests = completes.iter().cloned().map(Request::Complete).collect();
+            (requests, self.send_completes(completes).await)
+        };
+        let requests: Vec<Request> = requests;
+        let ends = ends.unwrap_or_else(|status| vec![Err(status); requests.len()]);
+        let mut is_open = false;
+        for (request, end) in requests.into_iter().zip(ends) {
+            is_open |= self.write_down(request, called_at, end);
+        }
+        is_open
+    }
+
+    async fn send_reserves(&mut self, items: Vec<v1::ReserveRequest>) -> Result<Ends, Status> {
+        use v1::batch_reserve_item::Result as Item;
+        let answer = self.client.batch_reserve(v1::BatchReserveRequest { items }).await?;
+        let items = answer.into_inner().items.into_iter().map(|item| match item.result.unwrap() {
+            Item::Response(answer) => Ok(Answer::Reserve(answer)),
+            Item::Status(status) => Err(status_of(&status)),
+        });
+        Ok(items.collect())
+    }
+
+    async fn send_completes(&mut self, items: Vec<v1::CompleteRequest>) -> Result<Ends, Status> {
+        use v1::batch_complete_item::Result as Item;
+        let sent: Vec<_> = items.iter().map(|item| item.response.clone()).collect();
+        let answer = self.client.batch_complete(v1::BatchCompleteRequest { items }).await?;
+        let items = answer.into_inner().items.into_iter().zip(sent);
+        let items = items.map(|(item, sent)| match item.result.unwrap() {
+            Item::Response(mut answer) => {
+                // It comes without the response, which was the same as on record or a conflict.
+                let completion = answer.completion.as_mut().unwrap();
+                assert_eq!(completion.response, None);
+                completion.response = sent;
+                Ok(Answer::Complete(answer))
+            }
+            Item::Status(status) => Err(status_of(&status)),
+        });
+        Ok(items.collect())
+    }
+
     /// Makes one call and writes it down, unless it surely did nothing: an effect of such a
     /// call then has no cause in the history. Says whether it is open.
     async fn call(&mut self, request: Request) -> bool {
         let called_at = self.now();
-        let meaning = match self.send(request.clone()).await {
+        let end = self.send(request.clone()).await;
+        self.write_down(request, called_at, end)
+    }
+
+    fn write_down(
+        &mut self,
+        request: Request,
+        called_at: u64,
+        end: Result<Answer, Status>,
+    ) -> bool {
+        let meaning = match end {
             Ok(answer) => Meaning::Answered(answer),
             Err(status) => meaning(&status),
         };
@@ -227,7 +314,7 @@ impl Caller {
                 lease: self.span(&[100, 130]),
                 checkpoint: (self.dice.below(2) == 0).then(|| self.dice.bytes(4)),
             }),
-            _ => Request::Lookup(v1::LookupRequest { namespace, key, wait_timeout: None }),
+            _ => Request::Lookup(v1::LookupRequest { namespace, key, wait_timeout: self.wait() }),
         }
     }
 
@@ -240,8 +327,16 @@ impl Caller {
             owner_token,
             lease: self.span(&[100, 100, 130, 200]),
             lease_expiry_action: if self.dice.below(3) == 0 { 2 } else { 1 },
-            wait_timeout: None,
+            wait_timeout: self.wait(),
             retry_failed: self.dice.below(2) == 0,
+        }
+    }
+
+    /// Every third caller waits, for longer than most leases last or less.
+    fn wait(&mut self) -> Option<prost_types::Duration> {
+        match self.dice.below(3) {
+            0 => self.span(&[20, 60, 150, 300]),
+            _ => None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! One call as its caller knows it: what was sent and when, and what came back and when.
 
 use std::fmt;
+use std::time::Duration;
 
 use onced::domain::{Moment, Refusal};
 use onced::pb::v1;
@@ -93,6 +94,21 @@ impl Call {
         }
     }
 
+    /// Whoever waits is not told that somebody is at it before its time is over: it is for as long
+    /// as the server is neither stopped nor has too many that wait.
+    pub fn waited_as_long_as_it_said(&self) {
+        let (Request::Reserve(v1::ReserveRequest { wait_timeout: Some(wait), .. })
+        | Request::Lookup(v1::LookupRequest { wait_timeout: Some(wait), .. })) = &self.request
+        else {
+            return;
+        };
+        let End::Answered { at, answer } = &self.end else { return };
+        if answer.is_held() {
+            let waited = Duration::from_nanos(at - self.called_at);
+            assert!(waited >= Duration::try_from(*wait).unwrap(), "only {waited:?}: {self}");
+        }
+    }
+
     /// The fencing token that it was granted.
     pub fn fencing_token(&self) -> Option<i64> {
         match &self.end {
@@ -180,6 +196,17 @@ impl Answer {
                 Some(it)
             }
             _ => None,
+        }
+    }
+
+    /// Whether it says that a lease is running, and not the caller's.
+    fn is_held(&self) -> bool {
+        match self {
+            Self::Reserve(answer) => matches!(answer.outcome, Some(Outcome::InProgress(_))),
+            Self::Lookup(v1::LookupResponse { record: Some(record), .. }) => {
+                record.state() == v1::RecordState::Held
+            }
+            _ => false,
         }
     }
 

@@ -6,7 +6,9 @@
 //! fingerprints, leases that lapse and retentions that end, while the server is restarted or
 //! killed. Each call is recorded with the moments at which it was sent and answered; a call
 //! without an answer may have taken effect at any later moment, or never. [`checker`] searches
-//! for the order.
+//! for the order. Some callers wait for whoever is at it: such a call, too, takes effect at one
+//! moment between the two, the one that its answer names. Some make several calls in one: each is
+//! a call of its own, sent and answered with the others.
 //!
 //! The decisions are compared as the wire shows them, through the server's own translation,
 //! which other tests check. Restart grace is 0 here: an outage counts in full.
@@ -26,6 +28,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::callers::{Round, settings};
+use crate::calls::Call;
 use crate::dice::{Dice, seed};
 use crate::process::Process;
 use crate::proof::{Row, effort};
@@ -63,6 +66,9 @@ async fn rounds(engine: &str, breaks: Break, rounds: u64, start: impl Fn() -> Pr
         round.ask_once_more(server.address).await;
         for (key, calls) in round.history() {
             tally.add(&calls);
+            if !with_breaks {
+                calls.iter().for_each(Call::waited_as_long_as_it_said);
+            }
             match checker::check(&calls) {
                 Ok(taken) => steps = taken.max(steps),
                 Err(story) => panic!("the history of {key} is not linearizable:\n{story}"),

@@ -15,7 +15,7 @@ pub struct Tally {
 }
 
 /// What every run reaches.
-const EVERYTHING: [&str; 18] = [
+const EVERYTHING: [&str; 22] = [
     "granted",
     "granted again",
     "taken over",
@@ -34,7 +34,15 @@ const EVERYTHING: [&str; 18] = [
     "refused: ResultConflict",
     "refused: AlreadyCompleted",
     "retried",
+    "waited: granted",
+    "waited: in progress",
+    "waited: replayed",
+    "waited: record",
 ];
+
+/// Who was answered only after so many nanoseconds, and had said that it waits, did wait: not
+/// always, but a run in which nobody did would be told apart.
+const A_WAIT: u64 = 15_000_000;
 
 impl Tally {
     /// Counts the calls on one key.
@@ -59,6 +67,9 @@ impl Tally {
                 *granted.entry(it.fencing_token).or_default() += 1;
             }
             self.count(kind);
+            if let Some(end) = end_of_wait(call) {
+                self.count(end);
+            }
         }
         if first_attempts > 1 {
             self.count("begun anew");
@@ -98,6 +109,25 @@ impl fmt::Display for Tally {
             count("begun anew"),
             count("open")
         )
+    }
+}
+
+/// What came of a call that waited.
+fn end_of_wait(call: &Call) -> Option<&'static str> {
+    let waits = match &call.request {
+        Request::Reserve(it) => it.wait_timeout.is_some(),
+        Request::Lookup(it) => it.wait_timeout.is_some(),
+        Request::Complete(_) | Request::Release(_) | Request::Renew(_) => false,
+    };
+    if !waits || call.returned_at()? < call.called_at + A_WAIT {
+        return None;
+    }
+    match kind(call) {
+        "granted" | "taken over" => Some("waited: granted"),
+        "in progress" => Some("waited: in progress"),
+        "replayed" => Some("waited: replayed"),
+        "record" => Some("waited: record"),
+        _ => None,
     }
 }
 

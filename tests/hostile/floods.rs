@@ -50,6 +50,26 @@ async fn calls_that_are_reset_at_once_cost_little() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_wait_and_are_reset_cost_little() {
+    flood("calls that wait for a reservation and are reset", |number| {
+        let order = ReserveRequest {
+            key: format!("parked-{}", number % 10),
+            wait_timeout: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+            lease: Some(prost_types::Duration { seconds: 3_600, nanos: 0 }),
+            ..Default::default()
+        };
+        let call = 2 * number + 1;
+        let mut pieces = [begin(call, "Reserve"), request(call, &order)].concat();
+        // So many are parked at a time.
+        if let Some(reset) = number.checked_sub(200) {
+            pieces.extend(cancel(2 * reset + 1));
+        }
+        pieces
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_that_are_reset_half_sent_cost_little() {
     flood("calls that are reset half sent", |number| {
         let call = 2 * number + 1;

@@ -15,6 +15,9 @@ mod expiry;
 mod outages;
 mod purging;
 
+mod batches;
+mod waiting;
+
 mod certainty;
 mod leaving;
 
@@ -62,6 +65,8 @@ const EXCEPTIONS: &[Exception] = &[
             "promise_7_a_quota_counts_across_restarts_and_kills",
             "promise_7_a_changed_quota_holds_from_the_next_start_on",
             "promise_7_counters_say_what_a_count_says_whatever_happened",
+            "promise_4_a_lease_in_its_grace_is_waited_for",
+            "promise_2_commands_in_one_call_are_there_after_an_abrupt_end",
         ],
     },
     Exception {
@@ -84,6 +89,10 @@ const EXCEPTIONS: &[Exception] = &[
             "promise_6_the_change_is_signalled",
             "promise_6_opened_anew_it_serves",
             "promise_7_a_full_store_shows_it",
+            "promise_2_an_answer_to_whoever_waits_is_held_until_its_cause_is_durable",
+            "promise_6_whoever_is_parked_when_a_commit_fails_is_told",
+            "promise_2_commands_in_one_call_are_one_commit",
+            "promise_5_a_record_that_cannot_be_read_fails_only_its_own_item",
         ],
     },
     Exception {
@@ -99,6 +108,8 @@ const EXCEPTIONS: &[Exception] = &[
             "promise_7_past_a_bound_it_refuses",
             "promise_7_past_a_bound_of_bytes_it_refuses",
             "promise_7_closing_answers_everything_accepted",
+            "promise_5_a_caller_that_leaves_before_its_turn_has_asked_none_of_them",
+            "promise_7_each_command_of_a_call_is_counted",
         ],
     },
 ];
@@ -133,6 +144,22 @@ conformance! {
         promise_1_commands_that_wait_together_take_effect_in_their_order,
         promise_1_a_crowd_larger_than_a_batch_is_answered_in_its_order,
     }
+    waiting {
+        promise_1_a_completion_answers_everybody_who_waits,
+        promise_1_a_release_grants_the_key_to_whoever_waits_longest,
+        promise_1_waiters_take_turns_in_the_order_of_their_arrival,
+        promise_1_nobody_comes_between_a_lapse_and_whoever_waits,
+        promise_1_of_those_who_wait_exactly_one_is_granted_a_lapsed_key,
+        promise_1_a_key_in_doubt_is_told_to_everybody_who_waits,
+        promise_1_a_failure_is_a_licence_for_the_first_who_wants_it,
+        promise_1_commands_that_wait_together_serve_each_other,
+        promise_1_whoever_need_not_wait_is_answered_at_once,
+    }
+    batches {
+        promise_1_commands_in_one_call_take_effect_in_their_order,
+        promise_1_a_refusal_of_one_leaves_the_others_alone,
+        promise_1_whoever_waits_comes_before_the_rest_of_a_call,
+    }
     durability {
         promise_2_no_answer_leaves_before_its_state_is_durable,
         promise_2_nor_does_one_that_rests_on_an_earlier_turn,
@@ -140,6 +167,13 @@ conformance! {
         promise_2_nor_does_one_that_is_written_while_a_sync_runs,
         promise_2_what_was_answered_is_there_after_a_restart,
         promise_2_what_was_answered_is_there_after_an_abrupt_end,
+    }
+    waiting {
+        promise_2_an_answer_to_whoever_waits_is_held_until_its_cause_is_durable,
+    }
+    batches {
+        promise_2_commands_in_one_call_are_one_commit,
+        promise_2_commands_in_one_call_are_there_after_an_abrupt_end,
     }
     fencing {
         promise_3_fencing_tokens_rise_across_release_purge_and_restart,
@@ -175,6 +209,11 @@ conformance! {
         promise_4_a_purge_frees_what_is_over_step_by_step,
         promise_4_the_sweeper_frees_what_is_over,
     }
+    waiting {
+        promise_4_a_lease_that_is_waited_for_lapses_on_its_millisecond,
+        promise_4_a_renewed_lease_is_waited_for_to_its_new_end,
+        promise_4_a_lease_in_its_grace_is_waited_for,
+    }
     certainty {
         promise_5_every_error_says_whether_it_may_have_happened,
         promise_5_a_failure_says_whether_it_happened,
@@ -190,6 +229,15 @@ conformance! {
         promise_5_a_caller_that_leaves_after_its_turn_has_asked,
         promise_5_callers_that_leave_at_any_time_leave_nothing_half_done,
     }
+    waiting {
+        promise_5_whoever_leaves_while_waiting_is_granted_nothing,
+        promise_5_whoever_loses_patience_learns_how_it_stands,
+        promise_5_whoever_has_no_time_left_is_granted_nothing,
+    }
+    batches {
+        promise_5_a_caller_that_leaves_before_its_turn_has_asked_none_of_them,
+        promise_5_a_record_that_cannot_be_read_fails_only_its_own_item,
+    }
     poison {
         promise_6_a_failed_commit_poisons,
         promise_6_a_failed_sync_is_not_tried_again,
@@ -197,6 +245,9 @@ conformance! {
         promise_6_whoever_waits_when_a_commit_fails_is_answered,
         promise_6_the_change_is_signalled,
         promise_6_opened_anew_it_serves,
+    }
+    waiting {
+        promise_6_whoever_is_parked_when_a_commit_fails_is_told,
     }
     bounds {
         promise_7_past_a_bound_it_refuses,
@@ -207,6 +258,18 @@ conformance! {
         promise_7_closing_answers_everything_accepted,
         promise_7_a_closed_store_refuses,
         promise_7_closing_amid_a_crowd_leaves_nobody_in_doubt,
+    }
+    batches {
+        promise_7_each_command_of_a_call_is_counted,
+        promise_7_the_answers_of_one_call_stay_small,
+        promise_7_a_closed_store_refuses_a_call_as_a_whole,
+    }
+    waiting {
+        promise_7_no_more_wait_for_a_key_than_may,
+        promise_7_no_more_wait_in_all_than_may,
+        promise_7_whoever_is_parked_takes_nobodys_place_in_flight,
+        promise_7_a_full_store_grants_nothing_to_whoever_waits,
+        promise_7_closing_tells_whoever_waits,
     }
     quotas {
         promise_7_a_quota_of_keys_refuses_one_key_more_and_nothing_else,

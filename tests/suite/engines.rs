@@ -119,7 +119,7 @@ impl Lab {
         };
         match self.kind {
             Kind::Memory => {
-                let engine = MemoryEngine::bounded(self.clock.clone(), keys.len());
+                let engine = MemoryEngine::bounded(self.clock.clone(), &self.options, keys.len());
                 let store = Store::of(Arc::new(engine));
                 reserve_all(&store);
                 store
@@ -302,9 +302,50 @@ impl Store {
         })
     }
 
+    /// Applies all `commands` in one call.
+    pub fn all(&self, commands: Vec<(&str, Command)>) -> Vec<Result<Decision, EngineError>> {
+        self.runtime.block_on(self.engine.apply_all(batch(commands), None)).unwrap().answer
+    }
+
     /// A call that moves only when it is told to.
     pub fn call(&self, key: &str, command: Command) -> Call<'_, Decision> {
         Call(self.engine.apply(key_of(key), command, None))
+    }
+
+    /// A call that waits for whoever is at it, as long as it takes.
+    pub fn wait(&self, key: &str, command: Command) -> Call<'_, Decision> {
+        let patience = Box::pin(std::future::pending());
+        Call(self.engine.apply_waiting(key_of(key), command, None, patience))
+    }
+
+    /// The same, when it is parked.
+    pub fn waits(&self, key: &str, command: Command) -> Call<'_, Decision> {
+        self.waits_until(key, command, std::future::pending())
+    }
+
+    /// The same with a caller whose `patience` ends.
+    pub fn waits_until(
+        &self,
+        key: &str,
+        command: Command,
+        patience: impl Future<Output = ()> + Send + 'static,
+    ) -> Call<'_, Decision> {
+        let patience = Box::pin(patience);
+        Self::parked(self.engine.apply_waiting(key_of(key), command, None, patience))
+    }
+
+    /// A lookup that is parked.
+    pub fn looks(&self, key: &str) -> Call<'_, Option<Record>> {
+        let patience = Box::pin(std::future::pending());
+        Self::parked(self.engine.lookup_waiting(key_of(key), None, patience))
+    }
+
+    /// A call that came in a tick of its own, and has to wait.
+    pub fn parked<T>(call: Answering<'_, T>) -> Call<'_, T> {
+        let mut call = Call(call);
+        assert!(call.nudge().is_pending(), "it is queued");
+        assert!(call.nudge().is_pending(), "it is decided, and parked");
+        call
     }
 
     /// Purges until there is nothing left to purge, and counts.
@@ -331,7 +372,11 @@ impl Store {
 /// A call in the hands of a test.
 pub struct Call<'a, T>(Answering<'a, T>);
 
-impl<T> Call<'_, T> {
+impl<'a, T> Call<'a, T> {
+    pub fn of(call: Answering<'a, T>) -> Self {
+        Self(call)
+    }
+
     /// Lets the call go as far as it can without waiting.
     pub fn nudge(&mut self) -> Poll<Result<Decided<T>, EngineError>> {
         self.0.as_mut().poll(&mut Context::from_waker(Waker::noop()))
@@ -400,6 +445,11 @@ pub fn key_of(name: &str) -> RecordKey {
         namespace: Namespace::default(),
         key: IdempotencyKey::new(name.to_owned()).unwrap(),
     }
+}
+
+/// Commands for one call.
+pub fn batch(commands: Vec<(&str, Command)>) -> Vec<(RecordKey, Command)> {
+    commands.into_iter().map(|(key, command)| (key_of(key), command)).collect()
 }
 
 /// One of many owners.

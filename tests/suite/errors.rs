@@ -21,7 +21,9 @@ use onced::storage::memory::MemoryEngine;
 use onced::storage::rocks::RocksEngine;
 use onced::storage::rocks::batch::{Change, Source as _};
 use onced::storage::rocks::schema::{Meta, Tables};
-use onced::storage::{Answering, Condition, Engine, EngineError, Purged, Quota, StoreOptions};
+use onced::storage::{
+    Answering, Condition, Engine, EngineError, Patience, Purged, Quota, StoreOptions,
+};
 use prost::Message as _;
 use prost_types::Duration as Span;
 use sha2::{Digest as _, Sha256};
@@ -189,7 +191,8 @@ async fn state(client: &mut Client) -> v1::RecordState {
 
 /// An engine in memory and a client of it, for what depends on the record alone.
 async fn in_memory() -> Client {
-    let engine = Arc::new(MemoryEngine::new(Arc::new(SystemClock::new())));
+    let engine =
+        Arc::new(MemoryEngine::new(Arc::new(SystemClock::new()), &StoreOptions::default()));
     ServedEngine::start(engine).await.client().await
 }
 
@@ -218,7 +221,7 @@ async fn an_invalid_request_learns_of_all_its_faults_at_once() {
             owner_token: format!("{OWNER}?"),
             lease: negative,
             lease_expiry_action: 99,
-            wait_timeout: Some(Span { seconds: 1, nanos: 0 }),
+            wait_timeout: negative,
             retry_failed: false,
             holder: "\u{7}".repeat(129),
         })
@@ -453,6 +456,33 @@ impl Engine for Slow {
         self.0.lookup(key, Self::seen(deadline))
     }
 
+    fn apply_waiting(
+        &self,
+        key: RecordKey,
+        command: Command,
+        deadline: Option<Instant>,
+        patience: Patience,
+    ) -> Answering<'_, Decision> {
+        self.0.apply_waiting(key, command, Self::seen(deadline), patience)
+    }
+
+    fn apply_all(
+        &self,
+        commands: Vec<(RecordKey, Command)>,
+        deadline: Option<Instant>,
+    ) -> Answering<'_, Vec<Result<Decision, EngineError>>> {
+        self.0.apply_all(commands, Self::seen(deadline))
+    }
+
+    fn lookup_waiting(
+        &self,
+        key: RecordKey,
+        deadline: Option<Instant>,
+        patience: Patience,
+    ) -> Answering<'_, Option<Record>> {
+        self.0.lookup_waiting(key, Self::seen(deadline), patience)
+    }
+
     fn purge(&self, limit: usize) -> Result<Purged, EngineError> {
         self.0.purge(limit)
     }
@@ -520,7 +550,7 @@ async fn an_engine_that_is_closed_is_draining() {
     let dir = TempDir::new().unwrap();
     let engines: [Arc<dyn Engine>; 2] = [
         open(dir.path(), &StoreOptions::default()),
-        Arc::new(MemoryEngine::new(Arc::new(SystemClock::new()))),
+        Arc::new(MemoryEngine::new(Arc::new(SystemClock::new()), &StoreOptions::default())),
     ];
     for engine in engines {
         let mut client = ServedEngine::start(engine.clone()).await.client().await;
@@ -623,7 +653,10 @@ async fn a_quota_that_is_used_up_names_the_namespace_and_which_quota_it_is() {
         (Quota { keys: None, bytes: Some(200) }, "orders/quota_bytes"),
     ] {
         let quotas = [(Namespace::new("orders".into()).unwrap(), quota)].into_iter().collect();
-        let engine = MemoryEngine::with_quotas(Arc::new(SystemClock::new()), quotas);
+        let engine = MemoryEngine::new(
+            Arc::new(SystemClock::new()),
+            &StoreOptions { quotas, ..StoreOptions::default() },
+        );
         let mut client = ServedEngine::start(Arc::new(engine)).await.client().await;
         grant(&mut client, reserve()).await;
         let one_more = v1::ReserveRequest { key: "one more".into(), ..reserve() };

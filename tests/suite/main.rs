@@ -1,6 +1,7 @@
 //! The fast suite: one binary, so that it links once. Each module is one kind of promise.
 //! What needs the real binary, or minutes, lives elsewhere.
 
+mod batches;
 mod conformance;
 mod decide_model;
 mod decide_table;
@@ -19,3 +20,4 @@ mod readme;
 mod server;
 mod stalled;
 mod story;
+mod waits;

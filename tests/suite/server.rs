@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use onced::api::{IdempotencyApi, Policies};
+use onced::api::{IdempotencyApi, Policies, Waits};
 use onced::config::Settings;
 use onced::pb::v1::idempotency_service_client::IdempotencyServiceClient;
 use onced::pb::v1::idempotency_service_server::IdempotencyServiceServer;
@@ -101,6 +101,7 @@ impl ServedEngine {
         let api = IdempotencyServiceServer::new(IdempotencyApi::new(
             engine,
             Arc::new(Policies::default()),
+            Waits::unbroken(),
         ));
         let serving = Server::builder().add_service(api).serve_with_incoming_shutdown(
             TcpListenerStream::new(listener),

@@ -76,7 +76,7 @@ impl Draft {
             owner_token: self.owner_token(),
             lease: self.span(),
             lease_expiry_action: self.choice,
-            wait_timeout: None,
+            wait_timeout: self.span(),
             retry_failed: self.retry_failed,
             holder: self.holder.to_text(),
         }
@@ -121,7 +121,7 @@ impl Draft {
         v1::LookupRequest {
             namespace: self.namespace(),
             key: self.key.to_text(),
-            wait_timeout: None,
+            wait_timeout: self.span(),
         }
         .encode_to_vec()
     }
@@ -193,6 +193,14 @@ impl Checked for RecordKey {
     }
 }
 
+/// What waits, and how long.
+impl<T: Checked> Checked for (T, Span) {
+    fn check(&self) {
+        self.0.check();
+        assert!(self.1 <= Limits::default().wait_max);
+    }
+}
+
 impl Checked for (RecordKey, Command) {
     fn check(&self) {
         self.0.check();
@@ -231,7 +239,10 @@ fn a_request_becomes_a_command_within_all_bounds_or_a_list_of_faults() {
     bolero::check!().with_type::<Input>().with_test_time(time()).for_each(
         |Input { draft, harm }| {
             let harm = harm.as_ref();
-            TALLY.count(arrive(draft.reserve(), harm, |it: &v1::ReserveRequest| &it.key, reserve));
+            let waiting = |it, policies: &Policies| {
+                reserve(it, policies).map(|(key, command, wait)| ((key, command), wait))
+            };
+            TALLY.count(arrive(draft.reserve(), harm, |it: &v1::ReserveRequest| &it.key, waiting));
             TALLY.count(arrive(
                 draft.complete(),
                 harm,

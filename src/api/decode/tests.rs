@@ -20,7 +20,7 @@ fn reserve_request() -> v1::ReserveRequest {
 
 fn reserved(request: v1::ReserveRequest) -> Reserve {
     match reserve(request, &Policies::default()).unwrap() {
-        (_, Command::Reserve(reserve)) => reserve,
+        (_, Command::Reserve(reserve), _) => reserve,
         other => panic!("{other:?}"),
     }
 }
@@ -48,7 +48,7 @@ fn all_faults_of_a_request_are_reported_at_once() {
         owner_token: "me".into(),
         lease: span(-1, 0),
         lease_expiry_action: 7,
-        wait_timeout: span(1, 0),
+        wait_timeout: span(1, -1_000_000_000),
         retry_failed: false,
         holder: "x".repeat(129),
     };
@@ -76,7 +76,7 @@ fn all_faults_of_a_request_are_reported_at_once() {
         ..Default::default()
     };
     assert_eq!(fields(renew(request, &Policies::default())), ["owner_token", "checkpoint"]);
-    let request = v1::LookupRequest { wait_timeout: span(0, 1), ..Default::default() };
+    let request = v1::LookupRequest { wait_timeout: span(0, -1), ..Default::default() };
     assert_eq!(fields(lookup(request, &Policies::default())), ["key", "wait_timeout"]);
     assert_eq!(
         fields(release(v1::ReleaseRequest::default(), &Policies::default())),
@@ -119,6 +119,34 @@ fn spans_are_settled_within_their_bounds() {
 }
 
 #[test]
+fn a_wait_is_none_unless_asked_for_and_cut_to_the_longest() {
+    let policies = Policies::from(Limits { wait_max: Span::from_secs(5), ..Limits::default() });
+    for (wait_timeout, wait) in [(None, 0), (span(0, 999_999), 0), (span(3, 0), 3), (span(9, 0), 5)]
+    {
+        let request = v1::ReserveRequest { wait_timeout, ..reserve_request() };
+        assert_eq!(reserve(request, &policies).unwrap().2, Span::from_secs(wait));
+        let request =
+            v1::LookupRequest { wait_timeout, key: "order-1".into(), ..Default::default() };
+        assert_eq!(lookup(request, &policies).unwrap().1, Span::from_secs(wait));
+    }
+}
+
+#[test]
+fn an_item_of_a_batch_may_not_wait_and_has_all_its_faults_reported() {
+    let policies = Policies::default();
+    let batched = |request| batched_reserve(request, &policies);
+    assert!(batched(reserve_request()).is_ok());
+    let zero = v1::ReserveRequest { wait_timeout: span(0, 0), ..reserve_request() };
+    assert!(batched(zero).is_ok());
+    let waits = v1::ReserveRequest { wait_timeout: span(0, 1), ..reserve_request() };
+    assert_eq!(fields(batched(waits)), ["wait_timeout"]);
+    let both = v1::ReserveRequest { wait_timeout: span(1, 0), ..Default::default() };
+    assert_eq!(fields(batched(both)), ["key", "wait_timeout"]);
+    let impossible = v1::ReserveRequest { wait_timeout: span(1, -1), ..reserve_request() };
+    assert_eq!(fields(batched(impossible)), ["wait_timeout"], "once");
+}
+
+#[test]
 fn an_impossible_duration_is_refused() {
     let request = v1::ReserveRequest { lease: span(0, 1_000_000_000), ..reserve_request() };
     assert_eq!(fields(reserve(request, &Policies::default())), ["lease"]);
@@ -126,7 +154,7 @@ fn an_impossible_duration_is_refused() {
 
 #[test]
 fn an_empty_namespace_is_the_default_one() {
-    let (key, _) = reserve(reserve_request(), &Policies::default()).unwrap();
+    let (key, _, _) = reserve(reserve_request(), &Policies::default()).unwrap();
     assert_eq!(key.namespace.as_str(), "default");
 }
 
@@ -196,11 +224,12 @@ fn a_request_is_held_to_the_policy_of_its_namespace_and_no_other() {
         lease: SpanBounds { min: secs(1), default: secs(2), max: secs(3) },
         retention: SpanBounds { min: secs(10), default: secs(20), max: secs(30) },
         lease_expiry_action: LeaseExpiryAction::Hold,
+        wait_max: secs(4),
         max_response_bytes: 3,
     };
     let policies = with_orders(false, Policy { limits, ..Policy::default() });
     let decided = |request| match reserve(request, &policies).unwrap() {
-        (_, Command::Reserve(reserve)) => reserve,
+        (_, Command::Reserve(reserve), _) => reserve,
         other => panic!("{other:?}"),
     };
 

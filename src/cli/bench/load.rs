@@ -16,13 +16,18 @@ use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::Workload;
+use crate::pb::v1::batch_reserve_item::Result as Item;
 use crate::pb::v1::reserve_response::Outcome;
 use crate::pb::v1::{
-    CompleteRequest, CompleteResponse, LookupRequest, LookupResponse, ReserveRequest,
-    ReserveResponse, Response, Result as OperationResult,
+    BatchReserveItem, BatchReserveRequest, BatchReserveResponse, CompleteRequest, CompleteResponse,
+    LookupRequest, LookupResponse, ReserveRequest, ReserveResponse, Response,
+    Result as OperationResult,
 };
 
 const NAMESPACE: &str = "bench";
+
+/// How many keys a batch reserves.
+pub(super) const BATCH_ITEMS: usize = 100;
 
 /// How long the completions of a run are kept.
 const RETENTION_SECONDS: i64 = 600;
@@ -131,7 +136,7 @@ impl Run {
                 self.reserve(&mut client, &key).await?;
                 key
             }
-            Workload::Reserve | Workload::Cycle => String::new(),
+            Workload::Reserve | Workload::Cycle | Workload::Batch => String::new(),
         };
         while !self.ended.load(Ordering::Relaxed) {
             let began_at = Instant::now();
@@ -148,6 +153,7 @@ impl Run {
                     self.note(&mut latency, began_at);
                     continue;
                 }
+                Workload::Batch => self.reserve_batch(&mut client).await?,
                 Workload::Duplicate => {
                     let outcome = self.outcome(&mut client, &completed).await?;
                     ensure!(matches!(outcome, Some(Outcome::InProgress(_))), "not in progress");
@@ -186,14 +192,21 @@ impl Run {
     }
 
     async fn outcome(&self, client: &mut Client, key: &str) -> anyhow::Result<Option<Outcome>> {
-        let request = ReserveRequest {
-            namespace: NAMESPACE.into(),
-            key: key.to_owned(),
-            fingerprint: vec![7; 32],
-            ..ReserveRequest::default()
-        };
-        let answer: ReserveResponse = client.call("Reserve", &request).await?;
+        let answer: ReserveResponse = client.call("Reserve", &request(key.to_owned())).await?;
         Ok(answer.outcome)
+    }
+
+    async fn reserve_batch(&self, client: &mut Client) -> anyhow::Result<()> {
+        let items = (0..BATCH_ITEMS).map(|_| request(self.key())).collect();
+        let answer: BatchReserveResponse =
+            client.call("BatchReserve", &BatchReserveRequest { items }).await?;
+        let is_granted = |item: &BatchReserveItem| match &item.result {
+            Some(Item::Response(answer)) => matches!(answer.outcome, Some(Outcome::Granted(_))),
+            _ => false,
+        };
+        let granted = answer.items.iter().filter(|item| is_granted(item)).count();
+        ensure!(granted == BATCH_ITEMS, "{granted} of {BATCH_ITEMS} new keys were granted");
+        Ok(())
     }
 
     /// Reserves a key and returns the owner token.
@@ -225,6 +238,15 @@ impl Run {
         let answer: CompleteResponse = client.call("Complete", &request).await?;
         ensure!(answer.completion.is_some(), "a completion is missing");
         Ok(())
+    }
+}
+
+fn request(key: String) -> ReserveRequest {
+    ReserveRequest {
+        namespace: NAMESPACE.into(),
+        key,
+        fingerprint: vec![7; 32],
+        ..ReserveRequest::default()
     }
 }
 

@@ -60,6 +60,8 @@ pub(super) enum Workload {
     Reserve,
     /// Reserve of a new key, then Complete; a call is either of them
     Cycle,
+    /// BatchReserve of a hundred new keys
+    Batch,
     /// Reserve of a key that somebody else holds
     Duplicate,
     /// Reserve of a completed key
@@ -99,6 +101,7 @@ impl Bench {
             "in_flight_each": self.in_flight,
             "seconds": (seconds * 100.0).round() / 100.0,
             "calls": measured.latency.len(),
+            "items_per_call": if self.workload == Workload::Batch { load::BATCH_ITEMS } else { 1 },
             "calls_per_second": (measured.latency.len() as f64 / seconds).round(),
             "p50_micros": micros(0.5).round(),
             "p99_micros": micros(0.99).round(),

@@ -51,7 +51,8 @@ fn counters_are_what_a_count_of_the_records_says_whatever_happens() {
     let clock = Arc::new(ManualClock::at(Moment::from_millis(1_000_000_000)));
     let bounded = Quota { keys: Some(4), bytes: Some(2_000) };
     let quotas = [(Namespace::new("bounded".into()).unwrap(), bounded)].into_iter().collect();
-    let engine = MemoryEngine::with_quotas(clock.clone(), quotas);
+    let engine =
+        MemoryEngine::new(clock.clone(), &StoreOptions { quotas, ..StoreOptions::default() });
     let mut refused = 0;
     for _ in 0..5_000 {
         let namespace = if dice.below(2) == 0 { "bounded" } else { "default" };
@@ -59,19 +60,22 @@ fn counters_are_what_a_count_of_the_records_says_whatever_happens() {
             namespace: Namespace::new(namespace.into()).unwrap(),
             key: IdempotencyKey::new(format!("order-{}", dice.below(8))).unwrap(),
         };
-        let before = engine.inner.lock().unwrap().usages.get(&key.namespace).copied();
-        let was_there = engine.inner.lock().unwrap().records.contains_key(&key);
-        let answer = engine.apply_now(key.clone(), &command(&mut dice), None).unwrap().answer;
-        let inner = engine.inner.lock().unwrap();
+        let (before, was_there) = {
+            let records = &engine.shared.inner.lock().unwrap().records;
+            (records.usages.get(&key.namespace).copied(), records.records.contains_key(&key))
+        };
+        let question = Question::Apply(key.clone(), command(&mut dice));
+        let answer = engine.shared.ask(question, None).unwrap().answer.into_decision();
+        let inner = engine.shared.inner.lock().unwrap();
         let mut counted: HashMap<Namespace, Usage> = HashMap::new();
-        for (key, record) in &inner.records {
+        for (key, record) in &inner.records.records {
             let usage = counted.entry(key.namespace.clone()).or_default();
             *usage = usage.with(bytes_of(key, record));
         }
-        assert_eq!(inner.usages, counted);
+        assert_eq!(inner.records.usages, counted);
         // A key is never granted beyond its quota.
         if matches!(answer, Decision::Granted(_)) && !was_there && namespace == "bounded" {
-            let usage = inner.usages[&key.namespace];
+            let usage = inner.records.usages[&key.namespace];
             assert!(usage.keys <= 4 && usage.bytes <= 2_000, "{before:?} {usage:?}");
         }
         refused += u32::from(matches!(answer, Decision::Refused(Refusal::QuotaExceeded(_))));

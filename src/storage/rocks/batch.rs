@@ -29,6 +29,7 @@ use crate::domain::{
 };
 use crate::storage::codec::{self, Stored};
 use crate::storage::quota::{FREED, LOOKED_AT};
+use crate::storage::round::Store;
 use crate::storage::{EngineError, Quota, Quotas, Usage, keys};
 
 /// How late an index entry may be: this, or an eighth of the time until retention is over.
@@ -400,6 +401,26 @@ impl<'a, S: Source> Batch<'a, S> {
                 }
                 Ok(vacant.insert(entry))
             }
+        }
+    }
+}
+
+impl<S: Source> Store<Vec<u8>> for Batch<'_, S> {
+    fn apply(
+        &mut self,
+        record_key: &Vec<u8>,
+        command: &Command,
+    ) -> Result<(Decision, bool), EngineError> {
+        Batch::apply(self, record_key, command)
+    }
+
+    fn lookup(&mut self, record_key: &Vec<u8>) -> Result<Option<Record>, EngineError> {
+        Batch::lookup(self, record_key)
+    }
+
+    fn forget(&mut self, record_key: &Vec<u8>) {
+        if self.overlay.get(record_key).is_some_and(|entry| !entry.changed) {
+            self.overlay.remove(record_key);
         }
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! Read in this order: [`schema`] is what lies on disk, [`batch`] decides, `writer` puts a
 //! batch into the log under one mutex, [`sync`] makes the log durable on a thread of its own,
-//! [`turn`] is how callers form batches without a thread of their own. [`migrate`] is what
-//! happens once, when a directory of an earlier format is opened.
+//! [`turn`] is how callers form batches without a thread of their own, and [`wait`] how they
+//! wait for somebody else's reservation. [`migrate`] is what happens once, when a directory of
+//! an earlier format is opened.
 //!
 //! How the promises are kept:
-//! 1. Every batch is decided under one mutex, over what is written and its own overlay.
+//! 1. Every batch is decided under one mutex, over what is written and its own overlay. Callers
+//!    that wait are parked and served under it too, in the batch that changes their key.
 //! 2. Every answer is held until the position that it may rest on is synced.
 //! 3. Tokens come from a counter whose high-water mark is stored, in blocks, before any
 //!    token of the block is given out; a restart goes on behind the block.
@@ -14,7 +16,9 @@
 //! 5. A command whose batch was handed to the log is indeterminate until it is synced;
 //!    everything else that fails did not happen.
 //! 6. `sync.rs` says why; one flag, checked before every batch and every answer.
-//! 7. [`crate::storage::admission`] bounds what is in flight, [`writer`] what is in a batch.
+//! 7. [`crate::storage::admission`] bounds what is in flight, [`writer`] what is in a batch,
+//!    [`crate::storage::waiting`] how many wait, and [`crate::storage::round`] what the answers to
+//!    the commands of one call carry.
 
 pub mod batch;
 mod directory;
@@ -22,8 +26,8 @@ pub mod inspect;
 mod migrate;
 pub mod schema;
 mod sync;
-mod threads;
 mod turn;
+mod wait;
 mod writer;
 
 #[cfg(test)]
@@ -38,11 +42,16 @@ use tokio::sync::watch;
 
 use self::schema::Tables;
 use self::sync::SyncQueue;
-use self::turn::{Answer, Lanes, Question};
+use self::turn::Lanes;
+use self::wait::Waited;
 use self::writer::Writer;
-use super::admission::Admission;
+use super::admission::{Admission, Permit};
+use super::alarm::Alarm;
+use super::question::{Answer, Question};
+use super::waiting::Tickets;
 use super::{
-    Answering, Condition, Decided, Engine, EngineError, OpenError, Purged, StoreOptions, keys,
+    Answering, Condition, Decided, Engine, EngineError, OpenError, Patience, Purged, StoreOptions,
+    alarm, keys, threads,
 };
 use crate::clock::Clock;
 use crate::domain::{Command, Decision, Record, RecordKey};
@@ -57,14 +66,16 @@ const COMMAND_BYTES: usize = 512;
 pub struct RocksEngine {
     core: Arc<Core>,
     admission: Arc<Admission>,
-    sync_thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
-/// What callers, turns and the sync thread share.
+/// What callers, turns and the engine's threads share.
 struct Core {
     writer: Mutex<Writer>,
     sync: Arc<SyncQueue>,
     lanes: Lanes,
+    tickets: Tickets,
+    alarm: Arc<Alarm>,
     condition: watch::Sender<Condition>,
 }
 
@@ -78,39 +89,70 @@ impl RocksEngine {
     ) -> Result<Self, OpenError> {
         let tables = Arc::new(Tables::open(path, options)?);
         let condition = watch::Sender::new(Condition::Serving);
-        let sync = SyncQueue::new(condition.clone());
+        let alarm = Arc::new(Alarm::default());
+        let sync = SyncQueue::new(condition.clone(), Arc::clone(&alarm));
         let writer = Writer::recover(Arc::clone(&tables), path, clock, options)?;
-        let thread = {
-            let (sync, tables) = (Arc::clone(&sync), Arc::clone(&tables));
-            std::thread::Builder::new()
-                .name("onced-sync".into())
-                .spawn(move || sync.run(&tables))
-                .map_err(|error| OpenError::Unavailable {
-                path: path.to_owned(),
-                cause: error.to_string(),
-            })?
-        };
-        Ok(Self {
-            core: Arc::new(Core {
-                writer: Mutex::new(writer),
-                sync,
-                lanes: Lanes::new(LANES),
-                condition,
-            }),
+        let core = Arc::new(Core {
+            writer: Mutex::new(writer),
+            sync,
+            lanes: Lanes::new(LANES),
+            tickets: Tickets::default(),
+            alarm,
+            condition,
+        });
+        let engine = Self {
+            core: Arc::clone(&core),
             admission: Admission::new(options.max_in_flight, options.max_in_flight_bytes),
-            sync_thread: Mutex::new(Some(thread)),
-        })
+            threads: Mutex::default(),
+        };
+        let sync = Arc::clone(&core.sync);
+        engine.start("onced-sync", path, move || sync.run(&tables))?;
+        engine.start("onced-wait", path, move || core.look_after_lapses())?;
+        Ok(engine)
+    }
+
+    fn start(
+        &self,
+        name: &str,
+        path: &Path,
+        life: impl FnOnce() + Send + 'static,
+    ) -> Result<(), OpenError> {
+        let thread =
+            std::thread::Builder::new().name(name.into()).spawn(life).map_err(|error| {
+                OpenError::Unavailable { path: path.to_owned(), cause: error.to_string() }
+            })?;
+        self.threads.lock().unwrap().push(thread);
+        Ok(())
+    }
+
+    fn admit(&self, commands: usize, bytes: usize) -> Result<Permit, EngineError> {
+        self.admission.admit(commands, commands * COMMAND_BYTES + bytes)
     }
 
     async fn ask(
         &self,
-        key: &RecordKey,
-        question: Question,
+        question: Question<Vec<u8>>,
         bytes: usize,
         deadline: Option<Instant>,
     ) -> Result<Decided<Answer>, EngineError> {
-        let permit = self.admission.admit(COMMAND_BYTES + bytes)?;
-        self.core.submit(keys::record_key(key), question, deadline, permit).await
+        let permit = self.admit(question.count(), bytes)?;
+        self.core.submit(question, deadline, permit).await
+    }
+
+    async fn ask_waiting(
+        &self,
+        record_key: Vec<u8>,
+        question: Question<Vec<u8>>,
+        deadline: Option<Instant>,
+        patience: Patience,
+    ) -> Result<Decided<Answer>, EngineError> {
+        let permit = self.admit(1, 0)?;
+        let waited =
+            self.core.submit_waiting(&record_key, question, deadline, permit, patience).await;
+        match waited {
+            Waited::Answered(told) => told,
+            Waited::InVain(question) => self.ask(question, 0, deadline).await,
+        }
     }
 }
 
@@ -123,23 +165,68 @@ impl Engine for RocksEngine {
     ) -> Answering<'_, Decision> {
         Box::pin(async move {
             let bytes = payload_bytes(&command);
+            let question = Question::Apply(keys::record_key(&key), command);
+            let Decided { answer, decided_at } = self.ask(question, bytes, deadline).await?;
+            Ok(Decided { answer: answer.into_decision(), decided_at })
+        })
+    }
+
+    fn apply_waiting(
+        &self,
+        key: RecordKey,
+        command: Command,
+        deadline: Option<Instant>,
+        patience: Patience,
+    ) -> Answering<'_, Decision> {
+        if !matches!(command, Command::Reserve(_)) {
+            return self.apply(key, command, deadline);
+        }
+        Box::pin(async move {
+            let record_key = keys::record_key(&key);
+            let question = Question::Apply(record_key.clone(), command);
             let Decided { answer, decided_at } =
-                self.ask(&key, Question::Apply(command), bytes, deadline).await?;
-            match answer {
-                Answer::Decision(decision) => Ok(Decided { answer: decision, decided_at }),
-                Answer::Record(_) => unreachable!("a command is answered by a decision"),
-            }
+                self.ask_waiting(record_key, question, deadline, patience).await?;
+            Ok(Decided { answer: answer.into_decision(), decided_at })
+        })
+    }
+
+    fn apply_all(
+        &self,
+        commands: Vec<(RecordKey, Command)>,
+        deadline: Option<Instant>,
+    ) -> Answering<'_, Vec<Result<Decision, EngineError>>> {
+        Box::pin(async move {
+            let bytes = commands.iter().map(|(_, command)| payload_bytes(command)).sum();
+            let commands = commands
+                .into_iter()
+                .map(|(key, command)| (keys::record_key(&key), command))
+                .collect();
+            let Decided { answer, decided_at } =
+                self.ask(Question::ApplyAll(commands), bytes, deadline).await?;
+            Ok(Decided { answer: answer.into_decisions(), decided_at })
         })
     }
 
     fn lookup(&self, key: RecordKey, deadline: Option<Instant>) -> Answering<'_, Option<Record>> {
         Box::pin(async move {
+            let question = Question::Lookup(keys::record_key(&key));
+            let Decided { answer, decided_at } = self.ask(question, 0, deadline).await?;
+            Ok(Decided { answer: answer.into_record(), decided_at })
+        })
+    }
+
+    fn lookup_waiting(
+        &self,
+        key: RecordKey,
+        deadline: Option<Instant>,
+        patience: Patience,
+    ) -> Answering<'_, Option<Record>> {
+        Box::pin(async move {
+            let record_key = keys::record_key(&key);
+            let question = Question::Lookup(record_key.clone());
             let Decided { answer, decided_at } =
-                self.ask(&key, Question::Lookup, 0, deadline).await?;
-            match answer {
-                Answer::Record(record) => Ok(Decided { answer: record, decided_at }),
-                Answer::Decision(_) => unreachable!("a lookup is answered by a record"),
-            }
+                self.ask_waiting(record_key, question, deadline, patience).await?;
+            Ok(Decided { answer: answer.into_record(), decided_at })
         })
     }
 
@@ -152,9 +239,14 @@ impl Engine for RocksEngine {
     }
 
     fn close(&self) {
-        let Some(thread) = self.sync_thread.lock().unwrap().take() else { return };
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap());
+        if threads.is_empty() {
+            return;
+        }
         self.core.close();
-        let _ = thread.join();
+        for thread in threads {
+            let _ = thread.join();
+        }
         self.core.close_tables();
     }
 }
@@ -169,12 +261,7 @@ impl Drop for RocksEngine {
 fn payload_bytes(command: &Command) -> usize {
     match command {
         Command::Reserve(_) | Command::Release(_) => 0,
-        Command::Complete(complete) => {
-            let response = &complete.response;
-            let metadata: usize =
-                response.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
-            response.payload.len() + response.content_type.len() + metadata
-        }
+        Command::Complete(complete) => complete.response.bytes(),
         Command::Renew(renew) => renew.checkpoint.as_ref().map_or(0, Vec::len),
     }
 }

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tracing::error;
 
+use super::alarm::Alarm;
 use super::schema::{DiskError, Tables};
 use super::threads::{Condvar, Mutex, oneshot};
 use super::turn::Reply;
@@ -43,6 +44,8 @@ pub struct SyncQueue {
     state: Mutex<State>,
     changed: Condvar,
     condition: watch::Sender<Condition>,
+    /// Rung when the engine is poisoned or closes: callers that wait have to be told.
+    alarm: Arc<Alarm>,
     /// A moving average of the time that a sync takes, in microseconds.
     expected_micros: AtomicU64,
 }
@@ -59,12 +62,13 @@ struct State {
 }
 
 impl SyncQueue {
-    /// An empty queue that tells `condition` when it is poisoned.
-    pub fn new(condition: watch::Sender<Condition>) -> Arc<Self> {
+    /// An empty queue that tells `condition` when it is poisoned, and rings `alarm`.
+    pub fn new(condition: watch::Sender<Condition>, alarm: Arc<Alarm>) -> Arc<Self> {
         Arc::new(Self {
             state: Mutex::new(State::default()),
             changed: Condvar::new(),
             condition,
+            alarm,
             expected_micros: AtomicU64::new(0),
         })
     }
@@ -119,6 +123,7 @@ impl SyncQueue {
         }
         self.condition.send_replace(Condition::Poisoned);
         self.changed.notify_one();
+        self.alarm.ring();
         held.into_iter().for_each(|held| fail(held.replies));
     }
 
@@ -131,6 +136,7 @@ impl SyncQueue {
     pub fn close(&self) {
         self.state.lock().unwrap().closing = true;
         self.changed.notify_one();
+        self.alarm.ring();
     }
 
     /// The life of the sync thread.

@@ -23,70 +23,54 @@ use std::time::Instant;
 use super::Core;
 use super::sync::Held;
 use super::threads::{Mutex, oneshot, thread_number, yield_now};
-use crate::domain::{Command, Decision, Record};
 use crate::storage::admission::Permit;
+use crate::storage::question::{Answer, Question};
+use crate::storage::round::{Answered, Asked, Caller};
 use crate::storage::{Decided, EngineError};
 
-/// A command or a lookup that waits for its turn.
-pub struct Pending {
-    /// The record that it is about.
-    pub record_key: Vec<u8>,
-    /// What is asked.
-    pub question: Question,
-    /// When its caller stops to care.
-    pub deadline: Option<Instant>,
-    /// Where the answer goes. Closed: the caller has left.
-    pub reply_to: oneshot::Sender<Result<Decided<Answer>, EngineError>>,
-    /// Its place among everything in flight.
-    pub permit: Permit,
-}
-
-/// What is asked of a record.
-pub enum Question {
-    /// To apply a command.
-    Apply(Command),
-    /// To show it.
-    Lookup,
-}
-
-/// What is answered.
-#[derive(Debug)]
-pub enum Answer {
-    /// To a command.
-    Decision(Decision),
-    /// To a lookup.
-    Record(Option<Record>),
-}
+/// A question that waits for its turn.
+pub type Pending = Asked<Vec<u8>, ReplyTo>;
 
 /// An answer that waits to be handed over.
-pub struct Reply {
-    reply_to: oneshot::Sender<Result<Decided<Answer>, EngineError>>,
-    answer: Result<Decided<Answer>, EngineError>,
-    wrote: bool,
-    _permit: Permit,
+pub type Reply = Answered<ReplyTo>;
+
+/// What a caller gets.
+pub type Told = Result<Decided<Answer>, EngineError>;
+
+/// Where an answer goes.
+pub struct ReplyTo {
+    /// Closed: the caller has left.
+    pub channel: oneshot::Sender<Told>,
+    /// Its place among everything in flight; none while it is parked.
+    pub permit: Option<Permit>,
 }
 
-impl Reply {
-    /// The answer to a command that `wrote` something or not.
-    pub fn new(
-        reply_to: oneshot::Sender<Result<Decided<Answer>, EngineError>>,
-        permit: Permit,
-        answer: Result<Decided<Answer>, EngineError>,
-        wrote: bool,
-    ) -> Self {
-        Self { reply_to, answer, wrote, _permit: permit }
+impl Caller for ReplyTo {
+    fn has_left(&self) -> bool {
+        self.channel.is_closed()
+    }
+
+    fn park(&mut self) {
+        self.permit = None;
+    }
+}
+
+impl Answered<ReplyTo> {
+    /// The answer to a question that was refused unasked.
+    pub fn refused(caller: ReplyTo, error: EngineError) -> Self {
+        Self { caller, answer: Err(error), wrote: false }
     }
 
     /// Hands the answer over, if somebody is still there.
     pub fn send(self) {
-        let _ = self.reply_to.send(self.answer);
+        let _ = self.caller.channel.send(self.answer);
     }
 
     /// Says that the commit failed.
     pub fn fail(self) {
         let error = if self.wrote { EngineError::OutcomeUnknown } else { EngineError::Unavailable };
         // A refusal that needed no store stands whatever became of the commit.
-        let _ = self.reply_to.send(Err(self.answer.err().unwrap_or(error)));
+        let _ = self.caller.channel.send(Err(self.answer.err().unwrap_or(error)));
     }
 }
 
@@ -103,7 +87,7 @@ struct Queue {
 }
 
 impl Lane {
-    /// Queues a command. The flag says whether its caller leads.
+    /// Queues a question. The flag says whether its caller leads.
     fn push(&self, pending: Pending) -> Result<bool, EngineError> {
         let mut queue = self.queue.lock().unwrap();
         if queue.closed {
@@ -145,24 +129,34 @@ impl Lanes {
 }
 
 impl Core {
-    /// Queues a command, leads where it falls to this caller, and waits for the answer.
+    /// Queues a question, leads where it falls to this caller, and waits for the answer.
     pub async fn submit(
         &self,
-        record_key: Vec<u8>,
-        question: Question,
+        question: Question<Vec<u8>>,
         deadline: Option<Instant>,
         permit: Permit,
-    ) -> Result<Decided<Answer>, EngineError> {
-        let (reply_to, mut answer) = oneshot::channel();
+    ) -> Told {
+        let (channel, mut answer) = oneshot::channel();
+        let caller = ReplyTo { channel, permit: Some(permit) };
+        self.queue(Asked { question, deadline, caller, wait: None }, &mut answer).await?;
+        // A reply that is dropped unsent means that a thread of the engine panicked.
+        answer.await.unwrap_or(Err(EngineError::OutcomeUnknown))
+    }
+
+    /// Queues a question whose answer goes to `answer`, and leads where it falls to this caller.
+    pub(super) async fn queue(
+        &self,
+        pending: Pending,
+        answer: &mut oneshot::Receiver<Told>,
+    ) -> Result<(), EngineError> {
         let lane = self.lanes.mine();
-        if lane.push(Pending { record_key, question, deadline, reply_to, permit })? {
-            let mut turn = Turn { core: self, lane, answer: &mut answer, stage: Stage::Collecting };
+        if lane.push(pending)? {
+            let mut turn = Turn { core: self, lane, answer, stage: Stage::Collecting };
             // The others of this tick queue up behind.
             yield_now().await;
             turn.lead().await;
         }
-        // A reply that is dropped unsent means that a thread of the engine panicked.
-        answer.await.unwrap_or(Err(EngineError::OutcomeUnknown))
+        Ok(())
     }
 }
 
@@ -171,7 +165,7 @@ struct Turn<'a> {
     core: &'a Core,
     lane: &'a Lane,
     /// The leader's own answer.
-    answer: &'a mut oneshot::Receiver<Result<Decided<Answer>, EngineError>>,
+    answer: &'a mut oneshot::Receiver<Told>,
     stage: Stage,
 }
 

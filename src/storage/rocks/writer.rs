@@ -15,12 +15,12 @@ use super::batch::{Batch, GraceWindow, Setting, Source as _};
 use super::schema::{DiskError, Meta, Tables};
 use super::sync::{Held, Position};
 use super::threads::{MutexGuard, oneshot};
-use super::turn::{Answer, Pending, Question, Reply};
+use super::turn::{Pending, Reply, ReplyTo};
 use crate::clock::{Clock, EngineClock};
 use crate::domain::{FencingToken, Moment, Span};
-use crate::storage::{
-    Condition, Decided, EngineError, OpenError, Purged, Quotas, StoreOptions, keys,
-};
+use crate::storage::round::{Parked, Round};
+use crate::storage::waiting::Waiting;
+use crate::storage::{Condition, EngineError, OpenError, Purged, Quotas, StoreOptions, keys};
 
 /// How far the stored clock is ahead of the clock: at most this much is skipped or waited for
 /// after a kill, and at most once in this span a batch stores it anew.
@@ -29,7 +29,8 @@ const CLOCK_AHEAD: Span = Span::from_secs(1);
 /// How many fencing tokens are set aside by one write.
 const FENCING_BLOCK: i64 = 10_000;
 
-/// A batch holds at most so many commands; what waits beyond forms the next.
+/// A batch that holds so many commands takes no more; what waits beyond forms the next. The last
+/// question that it took may have been one of many commands, which are never divided.
 const MAX_BATCH: usize = 1_024;
 
 /// How many restarts are remembered. A window is kept when it is over: the leases that it
@@ -44,7 +45,9 @@ const DISK_CHECK: Span = Span::from_secs(1);
 pub struct Writer {
     tables: Arc<Tables>,
     path: PathBuf,
-    clock: EngineClock,
+    pub(super) clock: EngineClock,
+    /// Callers that wait for somebody else's reservation.
+    pub(super) waiting: Parked<Vec<u8>, ReplyTo>,
     next_fencing_token: FencingToken,
     /// What is stored, and durable before any answer that rests on it.
     stored_clock: Moment,
@@ -98,6 +101,7 @@ impl Writer {
             tables,
             path: path.to_owned(),
             clock,
+            waiting: Waiting::new(options.waiting),
             next_fencing_token,
             stored_clock,
             stored_fencing: found.fencing_high_water,
@@ -159,14 +163,19 @@ impl Core {
         let mut position = 0;
         let mut pending = pending.into_iter().peekable();
         while pending.peek().is_some() {
+            let mut size = 0;
+            let batch = std::iter::from_fn(|| {
+                let next = pending.next_if(|_| size < MAX_BATCH)?;
+                size += next.question.count();
+                Some(next)
+            });
             // A batch that is refused rests on nothing, but those before it do.
-            position =
-                position.max(self.decide_batch(pending.by_ref().take(MAX_BATCH), &mut replies));
+            position = position.max(self.decide_batch(batch, &mut replies));
         }
         (replies, position)
     }
 
-    fn decide_batch(
+    pub(super) fn decide_batch(
         &self,
         pending: impl Iterator<Item = Pending>,
         replies: &mut Vec<Reply>,
@@ -174,9 +183,7 @@ impl Core {
         let mut writer = match self.writer() {
             Ok(writer) => writer,
             Err(error) => {
-                replies.extend(pending.map(|pending| {
-                    Reply::new(pending.reply_to, pending.permit, Err(error), false)
-                }));
+                replies.extend(pending.map(|pending| Reply::refused(pending.caller, error)));
                 return 0;
             }
         };
@@ -187,20 +194,9 @@ impl Core {
         let now = setting.now;
         let mut batch = Batch::new(tables.as_ref(), setting);
         let first = replies.len();
-        for Pending { record_key, question, deadline, reply_to, permit } in pending {
-            if reply_to.is_closed() {
-                continue;
-            }
-            let (answer, wrote) = if deadline.is_some_and(|deadline| deadline <= patience) {
-                (Err(EngineError::DeadlineTooShort), false)
-            } else {
-                match ask(&mut batch, &record_key, &question) {
-                    Ok((answer, wrote)) => (Ok(Decided { answer, decided_at: now }), wrote),
-                    Err(error) => (Err(error), false),
-                }
-            };
-            replies.push(Reply::new(reply_to, permit, answer, wrote));
-        }
+        let mut round = Round::begin(&mut batch, &mut writer.waiting, replies, now, patience);
+        pending.for_each(|asked| round.take(asked));
+        writer.waiting.set_alarm(now, |after| self.alarm.set(after));
         match writer.write(batch, now) {
             Ok(true) => self.sync.wrote(),
             // It may rest on any batch before it.
@@ -262,17 +258,21 @@ impl Core {
         for lane in self.lanes.iter() {
             lane.close();
             let (replies, position) = self.decide(lane.take());
-            // Nobody leads: the sync thread hands these out itself.
-            let (leader, _) = oneshot::channel();
-            if let Some(durable) = self.sync.hold(Held { position, replies, leader }) {
-                durable.replies.into_iter().for_each(Reply::send);
-            }
+            self.hand_out(replies, position);
         }
         // Under the writer's mutex no batch is half-way: it is in the log already, and will be
-        // synced, or it is refused.
+        // synced, or it is refused. Nobody is parked from then on.
         let writer = self.writer.lock();
         self.sync.close();
         drop(writer);
+    }
+
+    /// Hands out answers that nobody leads: the sync thread does it itself.
+    pub(super) fn hand_out(&self, replies: Vec<Reply>, position: Position) {
+        let (leader, _) = oneshot::channel();
+        if let Some(durable) = self.sync.hold(Held { position, replies, leader }) {
+            durable.replies.into_iter().for_each(Reply::send);
+        }
     }
 
     /// Stores the clock as it is: an orderly end leaves nothing ahead of it, so that leases
@@ -289,7 +289,7 @@ impl Core {
         }
     }
 
-    fn writer(&self) -> Result<MutexGuard<'_, Writer>, EngineError> {
+    pub(super) fn writer(&self) -> Result<MutexGuard<'_, Writer>, EngineError> {
         let Ok(writer) = self.writer.lock() else {
             // A batch panicked half-way, so what is in memory may disagree with the log.
             self.sync.poison();
@@ -325,19 +325,6 @@ fn grace_windows(found: &Meta, run: i64, up_at: Moment, grace: Span) -> Arc<[Gra
         windows.push(GraceWindow { run, from: down_since, until: up_at.plus(grace) });
     }
     windows.into()
-}
-
-fn ask(
-    batch: &mut Batch<'_, Tables>,
-    record_key: &[u8],
-    question: &Question,
-) -> Result<(Answer, bool), EngineError> {
-    match question {
-        Question::Apply(command) => batch
-            .apply(record_key, command)
-            .map(|(decision, wrote)| (Answer::Decision(decision), wrote)),
-        Question::Lookup => batch.lookup(record_key).map(|record| (Answer::Record(record), false)),
-    }
 }
 
 /// How much room the disk under `path` has; `None` where it cannot be told.

@@ -101,7 +101,9 @@ pub fn step(state: &State, request: &Request, now: Moment, token: Option<i64>) -
 pub fn command(request: &Request) -> Option<Command> {
     let policies = policies();
     let decoded = match request.clone() {
-        Request::Reserve(it) => decode::reserve(it, &policies),
+        Request::Reserve(it) => {
+            decode::reserve(it, &policies).map(|(key, command, _)| (key, command))
+        }
         Request::Complete(it) => decode::complete(it, &policies),
         Request::Release(it) => decode::release(it, &policies),
         Request::Renew(it) => decode::renew(it, &policies),

@@ -19,6 +19,7 @@ pub fn promise_5_every_error_says_whether_it_may_have_happened(_: Lab) -> Verdic
         (EngineError::DeadlineTooShort, Certainty::Determinate),
         (EngineError::Full, Certainty::Determinate),
         (EngineError::Unavailable, Certainty::Determinate),
+        (EngineError::AnswerTooLarge, Certainty::Determinate),
         (EngineError::Corrupted, Certainty::Determinate),
         (EngineError::OutcomeUnknown, Certainty::Indeterminate),
     ] {

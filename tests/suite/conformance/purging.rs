@@ -12,7 +12,9 @@ use onced::clock::Clock;
 use onced::domain::{
     Command, Decision, LeaseExpiryAction, Moment, Outcome, Record, RecordKey, Span,
 };
-use onced::storage::{Answering, Condition, Decided, Engine, EngineError, Purged, Sweeper};
+use onced::storage::{
+    Answering, Condition, Decided, Engine, EngineError, Patience, Purged, Sweeper,
+};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::test_runner::{Config, RngSeed, TestRunner};
@@ -129,6 +131,33 @@ impl Engine for Watched {
 
     fn lookup(&self, key: RecordKey, deadline: Option<Instant>) -> Answering<'_, Option<Record>> {
         self.engine.lookup(key, deadline)
+    }
+
+    fn apply_waiting(
+        &self,
+        key: RecordKey,
+        command: Command,
+        deadline: Option<Instant>,
+        patience: Patience,
+    ) -> Answering<'_, Decision> {
+        self.engine.apply_waiting(key, command, deadline, patience)
+    }
+
+    fn apply_all(
+        &self,
+        commands: Vec<(RecordKey, Command)>,
+        deadline: Option<Instant>,
+    ) -> Answering<'_, Vec<Result<Decision, EngineError>>> {
+        self.engine.apply_all(commands, deadline)
+    }
+
+    fn lookup_waiting(
+        &self,
+        key: RecordKey,
+        deadline: Option<Instant>,
+        patience: Patience,
+    ) -> Answering<'_, Option<Record>> {
+        self.engine.lookup_waiting(key, deadline, patience)
     }
 
     fn purge(&self, limit: usize) -> Result<Purged, EngineError> {

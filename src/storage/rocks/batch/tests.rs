@@ -76,6 +76,25 @@ fn a_whole_life_in_one_batch_is_one_write() {
 }
 
 #[test]
+fn what_was_only_read_can_be_forgotten_and_what_was_changed_cannot() {
+    let mut world = World::after(&[reserve(1, MINUTE), complete(1, DAY)]);
+
+    let (_, changes) = world.batch(|batch| {
+        let replayed = batch.apply(ORDER, &reserve(2, MINUTE)).unwrap();
+        batch.apply(OTHER_ORDER, &reserve(2, MINUTE)).unwrap();
+        for record_key in [ORDER, OTHER_ORDER] {
+            batch.forget(&record_key.to_vec());
+        }
+        assert_eq!(batch.overlay.len(), 1, "the one that was read takes no memory any more");
+        assert_eq!(batch.apply(ORDER, &reserve(2, MINUTE)).unwrap(), replayed);
+        let held = batch.apply(OTHER_ORDER, &reserve(1, MINUTE)).unwrap().0;
+        assert!(matches!(held, Decision::InProgress(busy) if busy.holder == "owner 2"));
+    });
+
+    assert_eq!(words(&changes), ["index", "put"]);
+}
+
+#[test]
 fn a_lookup_sees_what_came_before_it_in_the_batch_and_nothing_that_comes_after() {
     let mut world = World::new();
 

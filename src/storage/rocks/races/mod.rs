@@ -9,6 +9,9 @@
 //! What is not shown: races inside RocksDB or tokio, and weak memory (the hand-off has none:
 //! its atomics are an estimate and counters).
 
+#[allow(clippy::duplicate_mod)]
+#[path = "../../alarm.rs"]
+mod alarm;
 #[path = "schema.rs"]
 mod schema;
 #[allow(clippy::duplicate_mod, dead_code)]
@@ -18,6 +21,9 @@ mod threads;
 #[allow(clippy::duplicate_mod, dead_code)]
 #[path = "../turn.rs"]
 mod turn;
+#[allow(clippy::duplicate_mod, dead_code)]
+#[path = "../wait.rs"]
+mod wait;
 #[allow(clippy::duplicate_mod, dead_code)]
 #[path = "../writer.rs"]
 mod writer;
@@ -31,10 +37,12 @@ use shuttle::rand::Rng as _;
 use shuttle::thread::{self, JoinHandle};
 use tokio::sync::watch;
 
+use self::alarm::Alarm;
 use self::schema::Tables;
 use self::sync::SyncQueue;
 use self::threads::Mutex;
-use self::turn::{Answer, Lanes, Question};
+use self::turn::Lanes;
+use self::wait::Waited;
 use self::writer::Writer;
 use super::batch;
 use crate::clock::ManualClock;
@@ -44,22 +52,27 @@ use crate::domain::{
 };
 use crate::proof;
 use crate::storage::admission::Admission;
-use crate::storage::{Condition, Decided, EngineError, StoreOptions};
+use crate::storage::question::{Answer, Question};
+use crate::storage::waiting::Tickets;
+use crate::storage::{Condition, Decided, EngineError, Patience, StoreOptions};
 
 /// What callers, turns and the sync thread share, as in the real engine.
 struct Core {
     writer: Mutex<Writer>,
     sync: Arc<SyncQueue>,
     lanes: Lanes,
+    tickets: Tickets,
+    alarm: Arc<Alarm>,
     condition: watch::Sender<Condition>,
 }
 
 /// An engine on a disk in memory.
 struct Engine {
-    core: Core,
+    core: Arc<Core>,
     tables: Arc<Tables>,
+    clock: Arc<ManualClock>,
     admission: Arc<Admission>,
-    sync_thread: std::sync::Mutex<Option<JoinHandle<()>>>,
+    threads: std::sync::Mutex<Vec<JoinHandle<()>>>,
 }
 
 type Answered = Result<Decided<Answer>, EngineError>;
@@ -68,52 +81,126 @@ impl Engine {
     fn open(tables: Tables) -> Arc<Self> {
         let tables = Arc::new(tables);
         let condition = watch::Sender::new(Condition::Serving);
-        let sync = SyncQueue::new(condition.clone());
+        let alarm = Arc::new(Alarm::default());
+        let sync = SyncQueue::new(condition.clone(), alarm.clone());
         let options = StoreOptions { min_free_disk_bytes: 0, ..StoreOptions::default() };
         let clock = Arc::new(ManualClock::at(Moment::from_millis(1_000_000)));
-        let writer = Writer::recover(tables.clone(), Path::new("."), clock, &options).unwrap();
+        let writer =
+            Writer::recover(tables.clone(), Path::new("."), clock.clone(), &options).unwrap();
+        let core = Arc::new(Core {
+            writer: Mutex::new(writer),
+            sync: sync.clone(),
+            // Two lanes: some callers share one, some do not.
+            lanes: Lanes::new(2),
+            tickets: Tickets::default(),
+            alarm,
+            condition,
+        });
         let sync_thread = {
-            let (sync, tables) = (sync.clone(), tables.clone());
+            let tables = tables.clone();
             thread::spawn(move || sync.run(&tables))
         };
+        // Here, alarms ring and never go off by themselves.
+        let wait_thread = {
+            let core = core.clone();
+            thread::spawn(move || core.look_after_lapses())
+        };
         Arc::new(Self {
-            // Two lanes: some callers share one, some do not.
-            core: Core { writer: Mutex::new(writer), sync, lanes: Lanes::new(2), condition },
+            core,
             tables,
+            clock,
             admission: Admission::new(1_000, 1_000_000),
-            sync_thread: std::sync::Mutex::new(Some(sync_thread)),
+            threads: std::sync::Mutex::new(vec![sync_thread, wait_thread]),
         })
     }
 
-    async fn ask(&self, key: &[u8], question: Question) -> Answered {
-        let permit = self.admission.admit(1)?;
-        let asker = match &question {
-            Question::Apply(Command::Release(release)) => Some(release.owner_token),
-            Question::Apply(_) | Question::Lookup => None,
-        };
-        let answered = self.core.submit(key.to_vec(), question, None, permit).await;
-        if let Ok(decided) = &answered {
+    async fn ask(&self, key: &[u8], question: Question<Vec<u8>>) -> Answered {
+        let permit = self.admission.admit(1, 1)?;
+        let asker = asker(&question);
+        let answered = self.core.submit(question, None, permit).await;
+        self.check(key, asker, &answered);
+        answered
+    }
+
+    /// Asks, and waits for as long as `patience` lasts.
+    async fn ask_waiting(
+        &self,
+        key: &[u8],
+        question: Question<Vec<u8>>,
+        patience: Patience,
+    ) -> Answered {
+        let permit = self.admission.admit(1, 1)?;
+        let key = key.to_vec();
+        let asker = asker(&question);
+        match self.core.submit_waiting(&key, question, None, permit, patience).await {
+            Waited::Answered(answered) => {
+                self.check(&key, asker, &answered);
+                answered
+            }
+            Waited::InVain(question) => self.ask(&key, question).await,
+        }
+    }
+
+    fn check(&self, key: &[u8], asker: Option<OwnerToken>, answered: &Answered) {
+        if let Ok(decided) = answered {
             let durable = self.tables.durable_records(key);
             let is_durable = shows(&decided.answer, asker, &durable);
             assert!(is_durable, "{:?} left while this was durable: {durable:?}", decided.answer);
         }
-        answered
     }
 
     async fn apply(&self, key: &[u8], command: Command) -> Result<Decision, EngineError> {
-        match self.ask(key, Question::Apply(command)).await?.answer {
-            Answer::Decision(decision) => Ok(decision),
-            Answer::Record(_) => unreachable!("a command is answered by a decision"),
-        }
+        let answered = self.ask(key, Question::Apply(key.to_vec(), command)).await?;
+        Ok(answered.answer.into_decision())
+    }
+
+    async fn look(&self, key: &[u8]) -> Answered {
+        self.ask(key, Question::Lookup(key.to_vec())).await
+    }
+
+    async fn apply_waiting(
+        &self,
+        key: &[u8],
+        command: Command,
+        patience: Patience,
+    ) -> Result<Decision, EngineError> {
+        let question = Question::Apply(key.to_vec(), command);
+        Ok(self.ask_waiting(key, question, patience).await?.answer.into_decision())
     }
 
     fn close(&self) {
         self.core.close();
-        let sync_thread = self.sync_thread.lock().unwrap().take();
-        if let Some(thread) = sync_thread {
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap());
+        for thread in threads {
             thread.join().unwrap();
         }
     }
+}
+
+/// Who asks for a release.
+fn asker(question: &Question<Vec<u8>>) -> Option<OwnerToken> {
+    match question {
+        Question::Apply(_, Command::Release(release)) => Some(release.owner_token),
+        Question::Apply(..) | Question::ApplyAll(_) | Question::Lookup(_) => None,
+    }
+}
+
+/// A caller that waits for ever.
+fn for_ever() -> Patience {
+    Box::pin(std::future::pending())
+}
+
+/// A caller that has lost its patience after so many looks.
+fn for_looks(count: usize) -> Patience {
+    let mut left = count;
+    Box::pin(std::future::poll_fn(move |context| {
+        if left == 0 {
+            return std::task::Poll::Ready(());
+        }
+        left -= 1;
+        context.waker().wake_by_ref();
+        std::task::Poll::Pending
+    }))
 }
 
 /// Promise 2: whether what is `durable` shows what an answer shows, or what came after it: the
@@ -137,8 +224,9 @@ fn shows(answer: &Answer, asker: Option<OwnerToken>, durable: &[Record]) -> bool
             .filter(|it| Some(it.owner_token) == asker)
             .any(|it| matches!(it.state, State::Released { .. }) || later(it.fencing_token)),
         Answer::Decision(Decision::Refused(_)) => !durable.is_empty(),
-        Answer::Decision(Decision::InDoubt(_) | Decision::Renewed { .. }) => {
-            unreachable!("nobody here holds or renews")
+        Answer::Decision(Decision::InDoubt(_) | Decision::Renewed { .. })
+        | Answer::Decisions(_) => {
+            unreachable!("nobody here holds, renews or asks for several keys")
         }
     }
 }
@@ -244,7 +332,7 @@ fn every_caller_is_answered_and_no_answer_is_early() {
                     let end = if attempt == 0 { release } else { complete };
                     shared.apply(&key, end(caller, attempt)).await.unwrap();
                 }
-                shared.ask(&key, Question::Lookup).await.unwrap();
+                shared.look(&key).await.unwrap();
             }
             granted
         });
@@ -332,5 +420,132 @@ fn closing_answers_what_was_accepted_and_refuses_the_rest() {
         closer.join().unwrap();
         sweeper.join().unwrap();
         assert!(engine.tables.is_synced());
+    });
+}
+
+#[test]
+fn whoever_waits_is_granted_the_key_in_turn_and_nobody_is_forgotten() {
+    under_many_schedules("waiters, and owners that release or complete (shuttle)", || {
+        let engine = Engine::open(Tables::default());
+        let shared = engine.clone();
+        // Each waits until it is granted the key, and gives it back; the last completes.
+        let together = Arc::new(AtomicU64::new(0));
+        let answers = callers(4, async move |caller| {
+            let call = shared.apply_waiting(b"key", reserve(caller, 0), for_ever());
+            let decision = call.await.unwrap();
+            if let Decision::Granted(_) = decision {
+                let owners = together.fetch_add(1, Ordering::SeqCst);
+                assert_eq!(owners, 0, "two were granted the key at a time");
+                together.fetch_sub(1, Ordering::SeqCst);
+                let end = if caller == 1 { complete } else { release };
+                shared.apply(b"key", end(caller, 0)).await.unwrap();
+            }
+            decision
+        });
+        // Whoever came before the completion was granted the key, all others learned of it.
+        for answer in &answers {
+            assert!(matches!(answer, Decision::Granted(_) | Decision::Replayed(_)), "{answers:?}");
+        }
+        assert!(matches!(answers[0], Decision::Granted(_)), "{answers:?}");
+        engine.close();
+        assert!(engine.tables.is_synced());
+    });
+}
+
+#[test]
+fn a_waiter_that_leaves_or_loses_patience_is_in_nobodys_way() {
+    under_many_schedules("waiters leave and lose patience at any step (shuttle)", || {
+        let engine = Engine::open(Tables::default());
+        let shared = engine.clone();
+        shuttle::future::block_on(async {
+            let owner = shared.apply(b"key", reserve(9, 0)).await.unwrap();
+            assert!(matches!(owner, Decision::Granted(_)));
+        });
+        let answers = callers(4, async move |caller| match caller {
+            1 => {
+                let call = shared.apply_waiting(b"key", reserve(1, 0), for_ever());
+                leave_after(shuttle::rand::thread_rng().gen_range(0..6), call).await;
+                // Once it has left, it is settled whether it was granted the key: it is not later.
+                let left = shared.apply(b"key", release(1, 0)).await.unwrap();
+                let is_settled = matches!(left, Decision::Released | Decision::Refused(_));
+                assert!(is_settled, "{left:?}");
+                None
+            }
+            2 => {
+                let looks = shuttle::rand::thread_rng().gen_range(0..6);
+                let call = shared.apply_waiting(b"key", reserve(2, 0), for_looks(looks));
+                let decision = call.await.unwrap();
+                // Not for ever, or the next one waits for ever.
+                if let Decision::Granted(_) = decision {
+                    shared.apply(b"key", release(2, 0)).await.unwrap();
+                }
+                Some(decision)
+            }
+            3 => {
+                shared.apply(b"key", release(9, 0)).await.unwrap();
+                None
+            }
+            _ => Some(shared.apply_waiting(b"key", reserve(4, 0), for_ever()).await.unwrap()),
+        });
+        assert!(matches!(answers[3], Some(Decision::Granted(_))), "{answers:?}");
+        engine.close();
+        assert!(engine.tables.is_synced());
+    });
+}
+
+#[test]
+fn when_a_lease_lapses_whoever_waits_takes_over_in_turn() {
+    under_many_schedules("leases lapse while callers are parked (shuttle)", || {
+        let engine = Engine::open(Tables::default());
+        let shared = engine.clone();
+        shuttle::future::block_on(async {
+            shared.apply(b"key", reserve(9, 0)).await.unwrap();
+        });
+        let answers = callers(4, async move |caller| {
+            if caller == 1 {
+                shared.clock.advance(Span::from_secs(31));
+                shared.core.alarm.ring();
+                return 1;
+            }
+            let call = shared.apply_waiting(b"key", reserve(caller, 0), for_ever());
+            let Decision::Granted(granted) = call.await.unwrap() else { panic!("not granted") };
+            shared.apply(b"key", release(caller, 0)).await.unwrap();
+            granted.attempt
+        });
+        let mut attempts = answers.clone();
+        attempts.sort_unstable();
+        assert_eq!(attempts, [1, 2, 3, 4], "each takes over once");
+        engine.close();
+        assert!(engine.tables.is_synced());
+    });
+}
+
+#[test]
+fn whoever_waits_when_the_engine_ends_is_told() {
+    under_many_schedules("the engine closes or is poisoned under waiters (shuttle)", || {
+        let is_poisoned = shuttle::rand::thread_rng().gen_range(0..2) == 0;
+        let tables = if is_poisoned { Tables::failing_after(2) } else { Tables::default() };
+        let engine = Engine::open(tables);
+        let (shared, ending) = (engine.clone(), engine.clone());
+        shuttle::future::block_on(async {
+            shared.apply(b"key", reserve(9, 0)).await.unwrap();
+        });
+        let ender = thread::spawn(move || {
+            if is_poisoned {
+                let other = ending.apply(b"other", reserve(8, 0));
+                shuttle::future::block_on(other).unwrap_err();
+            } else {
+                ending.close();
+            }
+        });
+        let answers = callers(3, async move |caller| {
+            shared.apply_waiting(b"key", reserve(caller, 0), for_ever()).await
+        });
+        ender.join().unwrap();
+        for answer in answers {
+            let error = answer.unwrap_err();
+            assert!(matches!(error, EngineError::Closing | EngineError::Unavailable), "{error}");
+        }
+        engine.close();
     });
 }
