@@ -7,7 +7,10 @@ use std::{env, fs};
 use anyhow::Context as _;
 use prost::Message as _;
 
-const PROTOS: [&str; 2] = ["onced/v1/idempotency.proto", "onced/storage/v1/record.proto"];
+/// What is served.
+const PUBLIC: [&str; 2] = ["onced/v1/idempotency.proto", "onced/v1/namespace_policy.proto"];
+/// What lies on disk.
+const PRIVATE: [&str; 1] = ["onced/storage/v1/record.proto"];
 
 fn main() -> anyhow::Result<()> {
     // `compile_fds` prints none of these itself.
@@ -17,10 +20,10 @@ fn main() -> anyhow::Result<()> {
     let out = PathBuf::from(env::var_os("OUT_DIR").context("cargo sets OUT_DIR")?);
 
     // Only the public API is served, so only it is reflected.
-    let public = protox::compile(&PROTOS[..1], ["proto"])?;
+    let public = protox::compile(PUBLIC, ["proto"])?;
     fs::write(out.join("onced_v1_descriptor.bin"), public.encode_to_vec())?;
 
-    let all = protox::compile(PROTOS, ["proto"])?;
+    let all = protox::compile(PUBLIC.iter().chain(&PRIVATE), ["proto"])?;
     tonic_prost_build::configure()
         .build_client(true)
         .build_server(true)

@@ -12,7 +12,7 @@ use tonic::{Code, Response, Status};
 use tonic_types::pb::Status as StatusMessage;
 
 use super::decode::{self, Violation, Violations};
-use super::service::{IdempotencyApi, LargeAnswer, complete_response, reserve_response};
+use super::service::{IdempotencyApi, LargeAnswer, Told, complete_response, reserve_response};
 use super::status;
 use crate::domain::{Command, Decision, Moment, RecordKey};
 use crate::pb::v1::{self, batch_complete_item, batch_reserve_item};
@@ -22,7 +22,7 @@ use crate::storage::{Decided, EngineError};
 const MAX_ITEMS: usize = 1_000;
 
 /// What became of one item.
-type Settled = Result<Decision, Status>;
+type Settled = Result<Told, Status>;
 
 impl IdempotencyApi {
     /// `BatchReserve`.
@@ -33,7 +33,7 @@ impl IdempotencyApi {
     ) -> Result<Response<v1::BatchReserveResponse>, Status> {
         bounded(request.items.len())?;
         let decoded =
-            request.items.into_iter().map(|item| decode::batched_reserve(item, &self.limits));
+            request.items.into_iter().map(|item| decode::batched_reserve(item, &self.policies));
         let (settled, decided_at) = self.settle_all(decoded.collect(), deadline).await?;
         let large = replayed(&settled);
         let items = settled.into_iter().map(|item| {
@@ -53,7 +53,7 @@ impl IdempotencyApi {
         deadline: Option<Instant>,
     ) -> Result<Response<v1::BatchCompleteResponse>, Status> {
         bounded(request.items.len())?;
-        let decoded = request.items.into_iter().map(|item| decode::complete(item, &self.limits));
+        let decoded = request.items.into_iter().map(|item| decode::complete(item, &self.policies));
         let (settled, decided_at) = self.settle_all(decoded.collect(), deadline).await?;
         let items = settled.into_iter().map(|item| {
             let result = match item.and_then(|decision| complete_response(decision, decided_at)) {
@@ -78,17 +78,25 @@ impl IdempotencyApi {
         deadline: Option<Instant>,
     ) -> Result<(Vec<Settled>, Moment), Status> {
         let right: Vec<_> = decoded.iter().filter_map(|item| item.as_ref().ok()).cloned().collect();
+        // The commands are kept: what a shadowed caller is told may be made from its request.
         let Decided { answer, decided_at } = match right.is_empty() {
             true => Decided { answer: Vec::new(), decided_at: Moment::default() },
             false => self.engine.apply_all(right, deadline).await.map_err(status::unanswered)?,
         };
         let mut decisions = answer.into_iter();
         let settled = decoded.into_iter().map(|item| {
-            let (key, _) = item.map_err(status::invalid)?;
-            match decisions.next().expect("an engine answers every command") {
-                Ok(Decision::Refused(refusal)) => Err(status::refused(refusal, &key)),
-                Ok(decision) => Ok(decision),
-                Err(error) => Err(status::unanswered(error)),
+            let (key, command) = item.map_err(status::invalid)?;
+            let decided = decisions.next().expect("an engine answers every command");
+            let decision = decided.map_err(status::unanswered)?;
+            let shadow = self.policies.shadow(&key.namespace);
+            if let Some(instead) = shadow
+                .and_then(|counts| counts.instead(&key.namespace, command, &decision, decided_at))
+            {
+                return Ok(Told::Instead(instead));
+            }
+            match decision {
+                Decision::Refused(refusal) => Err(status::refused(refusal, &key)),
+                decision => Ok(Told::Decided(decision)),
             }
         });
         Ok((settled.collect(), decided_at))
@@ -108,7 +116,8 @@ fn bounded(items: usize) -> Result<(), Status> {
 /// for it: where somebody was granted something, that it is to ask again and will find it so.
 fn replayed(settled: &[Settled]) -> LargeAnswer {
     let mut large = LargeAnswer { bytes: 0, otherwise: EngineError::Overloaded };
-    for decision in settled.iter().flatten() {
+    for told in settled.iter().flatten() {
+        let Told::Decided(decision) = told else { continue };
         large.bytes += decision.stored_bytes();
         if let Decision::Granted(_) = decision {
             large.otherwise = EngineError::OutcomeUnknown;

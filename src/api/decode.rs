@@ -1,13 +1,15 @@
 //! From requests to commands: the edge at which bad input is met.
 //!
 //! Every fault of a request is reported at once, with its field, what is wrong with it and
-//! the bound. Spans are settled here, so that a command means the same wherever it is applied.
+//! the bound. Spans are settled here, by the policy of the request's namespace, so that a
+//! command means the same wherever it is applied.
 
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
+use super::policy::{Policies, Policy};
 use crate::domain::{
     Command, Complete, Fingerprint, IdempotencyKey, LeaseExpiryAction, Namespace, Outcome,
     OwnerToken, RecordKey, Release, Renew, Reserve, Response, Span, SpanBounds,
@@ -63,10 +65,14 @@ pub type Violations = Vec<Violation>;
 /// The command in a ReserveRequest, and how long its caller waits.
 pub fn reserve(
     request: v1::ReserveRequest,
-    limits: &Limits,
+    policies: &Policies,
 ) -> Result<(RecordKey, Command, Span), Violations> {
     let mut faults = Faults::default();
-    let key = faults.record_key(request.namespace, request.key);
+    let (key, policy) = faults.record_key(request.namespace, request.key, policies);
+    let limits = &policy.limits;
+    if policy.fingerprint_required && request.fingerprint.is_empty() {
+        faults.add("fingerprint", "is empty; this namespace requires one".to_owned());
+    }
     let fingerprint = faults.check("fingerprint", Fingerprint::new(request.fingerprint));
     let owner_token = if request.owner_token.is_empty() {
         Some(OwnerToken::from_bytes(Uuid::new_v4().into_bytes()))
@@ -100,10 +106,10 @@ pub fn reserve(
 /// to all of its items come at once.
 pub fn batched_reserve(
     request: v1::ReserveRequest,
-    limits: &Limits,
+    policies: &Policies,
 ) -> Result<(RecordKey, Command), Violations> {
     let waits = request.wait_timeout.is_some_and(|wait| wait.seconds > 0 || wait.nanos > 0);
-    let mut decoded = reserve(request, limits);
+    let mut decoded = reserve(request, policies);
     if waits {
         let field = "wait_timeout";
         let description = "is more than 0; an item of a batch does not wait".to_owned();
@@ -119,10 +125,10 @@ pub fn batched_reserve(
 /// The command in a CompleteRequest.
 pub fn complete(
     request: v1::CompleteRequest,
-    limits: &Limits,
+    policies: &Policies,
 ) -> Result<(RecordKey, Command), Violations> {
     let mut faults = Faults::default();
-    let key = faults.record_key(request.namespace, request.key);
+    let (key, Policy { limits, .. }) = faults.record_key(request.namespace, request.key, policies);
     let owner_token = faults.owner_token(&request.owner_token);
     let result = match v1::Result::try_from(request.result) {
         Ok(v1::Result::Succeeded) => Some(Outcome::Succeeded),
@@ -183,9 +189,12 @@ fn bounded_completion(
 }
 
 /// The command in a ReleaseRequest.
-pub fn release(request: v1::ReleaseRequest) -> Result<(RecordKey, Command), Violations> {
+pub fn release(
+    request: v1::ReleaseRequest,
+    policies: &Policies,
+) -> Result<(RecordKey, Command), Violations> {
     let mut faults = Faults::default();
-    let key = faults.record_key(request.namespace, request.key);
+    let (key, _) = faults.record_key(request.namespace, request.key, policies);
     let owner_token = faults.owner_token(&request.owner_token);
     let command = owner_token.map(|owner_token| Command::Release(Release { owner_token }));
     faults.unless_any(key, command)
@@ -194,10 +203,10 @@ pub fn release(request: v1::ReleaseRequest) -> Result<(RecordKey, Command), Viol
 /// The command in a RenewRequest.
 pub fn renew(
     request: v1::RenewRequest,
-    limits: &Limits,
+    policies: &Policies,
 ) -> Result<(RecordKey, Command), Violations> {
     let mut faults = Faults::default();
-    let key = faults.record_key(request.namespace, request.key);
+    let (key, Policy { limits, .. }) = faults.record_key(request.namespace, request.key, policies);
     let owner_token = faults.owner_token(&request.owner_token);
     let lease = faults.span("lease", request.lease);
     let bytes = request.checkpoint.as_ref().map_or(0, Vec::len);
@@ -218,10 +227,10 @@ pub fn renew(
 /// The key in a LookupRequest, and how long its caller waits.
 pub fn lookup(
     request: v1::LookupRequest,
-    limits: &Limits,
+    policies: &Policies,
 ) -> Result<(RecordKey, Span), Violations> {
     let mut faults = Faults::default();
-    let key = faults.record_key(request.namespace, request.key);
+    let (key, Policy { limits, .. }) = faults.record_key(request.namespace, request.key, policies);
     let wait = faults.wait(request.wait_timeout, limits);
     faults.unless_any(key, Some(wait))
 }
@@ -270,14 +279,40 @@ impl Faults {
         }
     }
 
-    fn record_key(&mut self, namespace: String, key: String) -> Option<RecordKey> {
-        let namespace = if namespace.is_empty() {
-            Some(Namespace::default())
-        } else {
-            self.check("namespace", Namespace::new(namespace))
+    /// The key, and what applies in its namespace.
+    fn record_key<'p>(
+        &mut self,
+        namespace: String,
+        key: String,
+        policies: &'p Policies,
+    ) -> (Option<RecordKey>, &'p Policy) {
+        let (namespace, policy) = match self.namespace(namespace, policies) {
+            Some((namespace, policy)) => (Some(namespace), policy),
+            None => (None, policies.of_others()),
         };
         let key = self.check("key", IdempotencyKey::new(key));
-        Some(RecordKey { namespace: namespace?, key: key? })
+        let record_key = (|| Some(RecordKey { namespace: namespace?, key: key? }))();
+        (record_key, policy)
+    }
+
+    /// The namespace, if it is one that is served.
+    fn namespace<'p>(
+        &mut self,
+        name: String,
+        policies: &'p Policies,
+    ) -> Option<(Namespace, &'p Policy)> {
+        let namespace = match name.is_empty() {
+            true => Namespace::default(),
+            false => self.check("namespace", Namespace::new(name))?,
+        };
+        match policies.of(&namespace) {
+            Some(policy) => Some((namespace, policy)),
+            // Which ones are listed is not everybody's business.
+            None => self.refuse(
+                "namespace",
+                "is not listed by this server, which takes listed ones only".to_owned(),
+            ),
+        }
     }
 
     fn owner_token(&mut self, text: &str) -> Option<OwnerToken> {

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
+use super::policy::Described;
 use crate::domain::{
-    Completion, Granted, InDoubt, InProgress, Moment, Outcome, OwnerToken, Phase, Record, Span,
-    State, phase_of,
+    Completion, Granted, InDoubt, InProgress, LeaseExpiryAction, Moment, Namespace, Outcome,
+    OwnerToken, Phase, Record, Response, Span, State, phase_of,
 };
 use crate::pb::v1;
 
@@ -34,7 +35,8 @@ fn attempt(attempt: u32) -> i32 {
     i32::try_from(attempt).unwrap_or(i32::MAX)
 }
 
-fn owner_token(token: OwnerToken) -> String {
+/// An owner token as its owner has it.
+pub fn owner_token(token: OwnerToken) -> String {
     Uuid::from_bytes(*token.as_bytes()).to_string()
 }
 
@@ -47,6 +49,7 @@ pub fn granted(granted: Granted) -> v1::Granted {
         attempt: attempt(granted.attempt),
         takeover: granted.takeover,
         checkpoint: granted.checkpoint,
+        shadow: false,
     }
 }
 
@@ -71,23 +74,31 @@ pub fn in_doubt(in_doubt: InDoubt) -> v1::InDoubt {
     }
 }
 
-/// The stored end of an operation.
-pub fn completion(completion: &Completion) -> v1::Completion {
-    let result = match completion.result {
+/// How an operation ended.
+pub fn result(outcome: Outcome) -> v1::Result {
+    match outcome {
         Outcome::Succeeded => v1::Result::Succeeded,
         Outcome::Failed => v1::Result::Failed,
-    };
-    let response = &completion.response;
+    }
+}
+
+/// The answer to the operation itself.
+pub fn response(response: &Response) -> v1::Response {
     let metadata: HashMap<_, _> =
         response.metadata.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
+    v1::Response {
+        payload: response.payload.clone(),
+        content_type: response.content_type.clone(),
+        status_code: response.status_code,
+        metadata,
+    }
+}
+
+/// The stored end of an operation.
+pub fn completion(completion: &Completion) -> v1::Completion {
     v1::Completion {
-        result: result.into(),
-        response: Some(v1::Response {
-            payload: response.payload.clone(),
-            content_type: response.content_type.clone(),
-            status_code: response.status_code,
-            metadata,
-        }),
+        result: result(completion.result).into(),
+        response: Some(response(&completion.response)),
         complete_time: Some(timestamp(completion.completed_at)),
         expire_time: Some(timestamp(completion.retained_until)),
         attempt: attempt(completion.attempt),
@@ -125,5 +136,33 @@ pub fn record(record: Record, now: Moment) -> v1::Record {
         expire_time: Some(timestamp(record.retained_until())),
         holder: record.holder,
         checkpoint: record.checkpoint,
+    }
+}
+
+/// What applies in `namespace`.
+pub fn policy(namespace: &Namespace, described: Described) -> v1::NamespacePolicy {
+    let Described { policy, listed, served } = described;
+    let limits = policy.limits;
+    let lease_expiry_action = match limits.lease_expiry_action {
+        LeaseExpiryAction::Takeover => v1::LeaseExpiryAction::Takeover,
+        LeaseExpiryAction::Hold => v1::LeaseExpiryAction::Hold,
+    };
+    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    v1::NamespacePolicy {
+        namespace: namespace.as_str().to_owned(),
+        listed,
+        served,
+        lease_min: Some(duration(limits.lease.min)),
+        lease_default: Some(duration(limits.lease.default)),
+        lease_max: Some(duration(limits.lease.max)),
+        lease_expiry_action: lease_expiry_action.into(),
+        retention_min: Some(duration(limits.retention.min)),
+        retention_default: Some(duration(limits.retention.default)),
+        retention_max: Some(duration(limits.retention.max)),
+        max_response_bytes: i64::try_from(limits.max_response_bytes).unwrap_or(i64::MAX),
+        fingerprint_required: policy.fingerprint_required,
+        shadow: policy.shadow,
+        quota_keys: policy.quota.keys.map(count),
+        quota_bytes: policy.quota.bytes.map(count),
     }
 }

@@ -2,16 +2,22 @@
 //!
 //! A request is decoded into a command ([`decode`]: every fault is met there), the engine
 //! decides, and the answer is encoded ([`encode`]) or mapped to a status ([`status`]: one
-//! table). [`wait`] says how long a duplicate is parked, and
-//! `batch` does all of it for several requests in one call. Nothing here knows which engine it talks to, and nothing here decides.
+//! table). What applies in which namespace is one table as well ([`policy`]), and [`shadow`] is
+//! what callers of shadowed ones are told. [`wait`] says how long a duplicate is parked, and
+//! `batch` does all of it for several requests in one call. Nothing here knows which engine it
+//! talks to, and nothing here decides.
+
+pub mod policy;
 
 mod batch;
 pub mod decode;
 pub mod encode;
 pub mod service;
+pub mod shadow;
 pub mod status;
 pub mod wait;
 
 pub use decode::Limits;
+pub use policy::{Policies, Policy};
 pub use service::{IdempotencyApi, LargeAnswer};
 pub use wait::{WaitingPlaces, Waits};

@@ -16,7 +16,7 @@ use tonic_types::{
 };
 
 use super::decode::Violations;
-use crate::domain::{RecordKey, Refusal};
+use crate::domain::{QuotaKind, RecordKey, Refusal};
 use crate::storage::EngineError;
 
 /// The domain of every reason.
@@ -27,7 +27,8 @@ pub const RETRY_PUSHBACK: &str = "grpc-retry-pushback-ms";
 
 /// How soon a call is worth repeating when the server is busy, or may have done it.
 const SOON: Duration = Duration::from_millis(100);
-/// How soon when it is stopping or failing, and somebody has to start it again.
+/// How soon when it is stopping or failing, and somebody has to start it again; or when a quota
+/// is used up, and something has to go first.
 const LATER: Duration = Duration::from_secs(1);
 /// How soon when somebody has to make room on the disk.
 const MUCH_LATER: Duration = Duration::from_secs(10);
@@ -68,6 +69,14 @@ pub fn refused(refusal: Refusal, key: &RecordKey) -> Status {
             reason("LEASE_LOST"),
         ),
         Refusal::NotFound => not_found(key),
+        Refusal::QuotaExceeded(kind) => {
+            let (of, message) = match kind {
+                QuotaKind::Keys => ("quota_keys", "the namespace's quota of keys is used up"),
+                QuotaKind::Bytes => ("quota_bytes", "the namespace's quota of bytes is used up"),
+            };
+            let subject = format!("{}/{of}", key.namespace.as_str());
+            exhausted("QUOTA_EXCEEDED", subject, message.to_owned(), LATER)
+        }
     }
 }
 
@@ -91,10 +100,7 @@ pub fn unanswered(error: EngineError) -> Status {
             reason("DEADLINE_TOO_SHORT"),
         ),
         EngineError::Full => {
-            let mut details = reason("STORE_FULL");
-            details.set_quota_failure(vec![QuotaViolation::new("disk", error.to_string())]);
-            details.set_retry_info(Some(MUCH_LATER));
-            Status::with_error_details(Code::ResourceExhausted, error.to_string(), details)
+            exhausted("STORE_FULL", "disk".to_owned(), error.to_string(), MUCH_LATER)
         }
         EngineError::AnswerTooLarge => Status::with_error_details(
             Code::ResourceExhausted,
@@ -115,6 +121,13 @@ fn precondition(name: &'static str, message: &'static str, key: &RecordKey) -> S
         message,
     )]);
     Status::with_error_details(Code::FailedPrecondition, message, details)
+}
+
+fn exhausted(name: &'static str, subject: String, message: String, delay: Duration) -> Status {
+    let mut details = reason(name);
+    details.set_quota_failure(vec![QuotaViolation::new(subject, message.clone())]);
+    details.set_retry_info(Some(delay));
+    Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
 fn unavailable(name: &'static str, error: EngineError, delay: Duration) -> Status {

@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use tonic::transport::Endpoint;
 
 use super::failure::Failure;
-use crate::config::Timespan;
+use crate::config::{Size, Timespan};
 
 /// Which key.
 #[derive(Clone, Debug, Args)]
@@ -112,13 +112,31 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 
 /// Reads how long to wait for an answer.
 pub(super) fn timeout(text: &str) -> Result<Duration, String> {
-    match duration(text)? {
+    match wait(text)? {
         Duration::ZERO => Err("leaves no time; give at least 1ms".to_owned()),
-        timeout if timeout > Duration::from_secs(24 * 60 * 60) => {
-            Err("is too long; give at most 24h".to_owned())
-        }
         timeout => Ok(timeout),
     }
+}
+
+/// Reads how long to wait for somebody else, which may be not at all.
+pub(super) fn wait(text: &str) -> Result<Duration, String> {
+    let wait = duration(text)?;
+    if wait > Duration::from_secs(24 * 60 * 60) {
+        return Err("is too long; give at most 24h".to_owned());
+    }
+    Ok(wait)
+}
+
+/// Reads how much output is kept, in bytes.
+pub(super) fn output_size(text: &str) -> Result<usize, String> {
+    // No server can be set to store more than that.
+    const MAX_BYTES: usize = 8 << 20;
+    let Size(bytes) = Size::read(text)
+        .map_err(|problem| format!("{problem}; give a size such as 64KiB or 1MiB"))?;
+    if bytes > MAX_BYTES {
+        return Err("is too much; give at most 8MiB".to_owned());
+    }
+    Ok(bytes)
 }
 
 /// Reads the address of a server, with or without `http://`.

@@ -33,7 +33,11 @@ use crate::storage::{EngineError, OpenError};
 /// restart_grace to renew. "vacant" are records whose retention is over and which only wait
 /// to be purged.
 ///
-/// The exit code is 1 if damage was found, and 3 if the directory cannot be opened or read.
+/// What each namespace has on record is counted, and held against the counters that quotas go
+/// by: keys, and the bytes of keys and records. A store of format 1 has no counters yet.
+///
+/// The exit code is 1 if damage or a wrong counter was found, and 3 if the directory cannot be
+/// opened or read.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
@@ -91,7 +95,8 @@ impl Inspect {
     fn read(&self) -> Result<Report, Failure> {
         let inspection = Inspection::open(&self.path).map_err(unopened)?;
         let marks = inspection.marks().map_err(unread)?;
-        let mut report = Report::new(marks, self.selection.clone(), self.limit);
+        let counters = inspection.usages().map_err(unread)?;
+        let mut report = Report::new(marks, counters, self.selection.clone(), self.limit);
         let scanned = inspection.scan(|found| {
             report.take(found);
             true

@@ -25,6 +25,7 @@ pub(super) fn reserve(answer: &ReserveResponse) -> Value {
             "fencing_token": granted.fencing_token,
             "lease_expire_time": moment(granted.lease_expire_time.as_ref()),
             "attempt": granted.attempt,
+            "shadow": granted.shadow,
             "takeover": granted.takeover,
             "checkpoint": bytes(&granted.checkpoint),
             "checkpoint_text": text(&granted.checkpoint),

@@ -63,6 +63,11 @@ pub(super) struct Remote {
 }
 
 impl Remote {
+    /// How long a call may take, as `--timeout` says.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// The same server, of which nothing is said when a call is sent again.
     pub(super) fn silent(&self) -> Self {
         Self { is_talkative: false, ..self.clone() }
@@ -124,7 +129,7 @@ impl Remote {
                 Ok(Err(status)) if status.code() != Code::Cancelled => status,
                 Ok(Err(status)) if began.elapsed() + SHORTEST_PAUSE < limit => status,
                 Ok(Err(_)) | Err(_) => {
-                    let limit = humantime::format_duration(limit);
+                    let limit = humantime::format_duration(whole_millis(limit));
                     return Err(Status::deadline_exceeded(format!("no answer within {limit}")));
                 }
             };
@@ -162,6 +167,11 @@ pub(super) fn pause(status: &Status, tries: u32, random: u128) -> Option<Duratio
     let doubled = SHORTEST_PAUSE.saturating_mul(2 << tries.min(16)).min(LONGEST_PAUSE);
     let half = doubled / 2;
     Some(half + half.mul_f64((random % 1_000) as f64 / 1_000.0))
+}
+
+/// `span` without what is shorter than a millisecond.
+pub(super) fn whole_millis(span: Duration) -> Duration {
+    Duration::new(span.as_secs(), span.subsec_millis() * 1_000_000)
 }
 
 /// A span as requests carry it.

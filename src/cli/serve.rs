@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::setting_flags::SettingFlags;
 use super::{Exit, print};
-use crate::config::{ConfigError, LogFormat, Resolved, Settings, Sources};
+use crate::config::{ConfigError, Effective, LogFormat, Resolved, Settings, Sources};
 
 /// Run the server
 ///
@@ -85,17 +85,23 @@ fn start_log(settings: &Settings) {
     }
 }
 
-/// The settings in force as `{"settings": {NAME: {"value", "source"}}}`.
+/// The settings in force as `{"settings": {NAME: {"value", "source"}}, "namespaces": {NAMESPACE:
+/// {NAME: {"value", "source"}}}}`.
 fn in_force(resolved: &Resolved) -> Value {
-    let settings: Map<_, _> = resolved
-        .effective
+    let namespaces: Map<_, _> = resolved
+        .namespaces
         .iter()
-        .map(|effective| {
-            let source = effective.origin.to_string();
-            (effective.name.to_owned(), json!({ "value": effective.value, "source": source }))
-        })
+        .map(|(name, effective)| (name.as_str().to_owned(), by_name(effective)))
         .collect();
-    json!({ "settings": settings })
+    json!({ "settings": by_name(&resolved.effective), "namespaces": namespaces })
+}
+
+fn by_name(effective: &[Effective]) -> Value {
+    let settings = effective.iter().map(|effective| {
+        let source = effective.origin.to_string();
+        (effective.name.to_owned(), json!({ "value": effective.value, "source": source }))
+    });
+    Value::Object(settings.collect())
 }
 
 /// What is wrong as `{"faults": [{"setting", "source", "problem"}]}`.
@@ -111,18 +117,22 @@ fn faults(error: &ConfigError) -> Value {
     json!({ "faults": faults })
 }
 
-/// The settings in force, one line each: name, value, source.
+/// The settings in force, one line each: name, value, source; and under the name of each
+/// namespace those that hold in it.
 fn table(resolved: &Resolved) -> String {
-    let width = |texts: &mut dyn Iterator<Item = usize>| texts.max().unwrap_or(0);
-    let names = width(&mut resolved.effective.iter().map(|effective| effective.name.len()));
-    let values = width(&mut resolved.effective.iter().map(|effective| effective.value.len()));
-    let lines: Vec<_> = resolved
-        .effective
-        .iter()
-        .map(|effective| {
-            let (name, value, origin) = (effective.name, &effective.value, &effective.origin);
-            format!("{name:names$}  {value:values$}  {origin}")
-        })
-        .collect();
+    let mut lines = aligned(&resolved.effective);
+    for (name, effective) in &resolved.namespaces {
+        lines.push(format!("\nnamespace {}", name.as_str()));
+        lines.extend(aligned(effective).into_iter().map(|line| format!("  {line}")));
+    }
     lines.join("\n")
+}
+
+fn aligned(effective: &[Effective]) -> Vec<String> {
+    let width = |of: fn(&Effective) -> usize| effective.iter().map(of).max().unwrap_or(0);
+    let (names, values) = (width(|it| it.name.len()), width(|it| it.value.len()));
+    let line = |Effective { name, value, origin }: &Effective| {
+        format!("{name:names$}  {value:values$}  {origin}")
+    };
+    effective.iter().map(line).collect()
 }

@@ -80,6 +80,15 @@ fn what_is_typed_wrongly_is_a_usage_error() {
         "onced renew key --owner-token t --checkpoint a --checkpoint-file b",
         "onced run key",
         "onced run key true",
+        "onced run key --fingerprint 00 --no-fingerprint -- true",
+        "onced run key --wait 25h -- true",
+        "onced run key --complete-timeout 0s -- true",
+        "onced run key --release-on 0 -- true",
+        "onced run key --release-on 75,256 -- true",
+        "onced run key --max-output 9MiB -- true",
+        "onced run key --max-output 1MB -- true",
+        "onced run key --on-lease-lost panic -- true",
+        "onced run key --conflict-exit-code 256 -- true",
     ] {
         let error = parse(line).expect_err(line);
         assert_eq!(error.exit_code(), i32::from(Exit::Usage.code()), "{line}");
@@ -100,6 +109,8 @@ fn what_is_typed_rightly_is_taken() {
         "onced lookup key",
         "onced health --service onced.v1.IdempotencyService",
         "onced run key --hold --lease 10s -- sh -c true --json",
+        "onced run key --wait 0s --release-on 75,69 --on-lease-lost terminate --replay exit-code \
+         --max-output 0 -qE 0 --error-exit-code 125 --no-fingerprint -- true",
     ] {
         parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
     }

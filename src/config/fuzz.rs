@@ -67,6 +67,8 @@ enum File {
     Settings(
         #[generator(bolero::produce_with::<Vec<(u8, Value, bool)>>().len(0..4_usize))]
         Vec<(u8, Value, bool)>,
+        #[generator(bolero::produce_with::<Vec<(u8, Value, bool)>>().len(0..4_usize))]
+        Vec<(u8, Value, bool)>,
     ),
     Text(String),
     Unreadable,
@@ -96,8 +98,7 @@ impl Input {
 
 impl File {
     fn config(&self) -> ConfigFile {
-        let line = |(choice, value, quoted): &(u8, Value, bool)| {
-            let setting = setting(*choice);
+        let line = |setting: &Setting, value: &Value, quoted: bool| {
             let text = value.to_text(setting);
             match quoted {
                 true => format!("{} = {text:?}\n", setting.name),
@@ -105,12 +106,39 @@ impl File {
             }
         };
         let text = match self {
-            Self::Settings(lines) => Ok(lines.iter().map(line).collect()),
+            Self::Settings(of_server, of_namespace) => {
+                let of_server = of_server.iter();
+                let mut text: String = of_server
+                    .map(|(choice, value, it)| line(setting(*choice), value, *it))
+                    .collect();
+                text.push_str("[namespaces.orders]\n");
+                for (choice, value, quoted) in of_namespace {
+                    let mut settings = table::namespace_settings().cycle();
+                    let setting = settings.nth(usize::from(*choice)).unwrap();
+                    text.push_str(&line(setting, value, *quoted));
+                }
+                Ok(text)
+            }
             Self::Text(text) => Ok(text.clone()),
             Self::Unreadable => Err("permission denied".to_owned()),
         };
         ConfigFile { path: PathBuf::from("onced.toml"), text }
     }
+}
+
+/// What is shown of namespaces, as a file has it.
+fn shown_namespaces(resolved: &Resolved) -> ConfigFile {
+    let mut text = String::new();
+    for (name, effective) in &resolved.namespaces {
+        text.push_str(&format!("[namespaces.{:?}]\n", name.as_str()));
+        let own = |it: &&Effective| table::namespace_settings().any(|own| own.name == it.name);
+        for Effective { name, value, .. } in effective.iter().filter(own) {
+            let is_bare = value.parse::<u64>().is_ok() || ["true", "false"].contains(&&**value);
+            let value = if is_bare { value.clone() } else { format!("{value:?}") };
+            text.push_str(&format!("{name} = {value}\n"));
+        }
+    }
+    ConfigFile { path: PathBuf::from("onced.toml"), text: Ok(text) }
 }
 
 #[test]
@@ -122,7 +150,9 @@ fn settings_resolve_to_what_they_are_shown_as_or_each_fault_has_a_name() {
         match resolved {
             Ok(resolved) => {
                 let shown = resolved.effective.iter().map(|it| (it.name, it.value.clone()));
-                let again = Sources { flags: shown.collect(), ..Sources::default() };
+                let file = shown_namespaces(&resolved);
+                let again =
+                    Sources { flags: shown.collect(), file: Some(file), ..Sources::default() };
                 assert_eq!(Settings::resolve(&again).unwrap(), resolved.settings);
             }
             Err(error) => {

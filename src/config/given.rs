@@ -1,12 +1,15 @@
 //! From sources to given values: which setting each name means, and which names mean none.
 //!
-//! Values stay text here; `resolve.rs` reads them.
+//! Values stay text here; `resolve.rs` reads them. What a file says of namespaces is taken
+//! apart in `namespaces.rs`.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use toml::de::{DeTable, DeValue};
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
 
+use super::namespaces::{self, GivenNamespace};
 use super::sources::{ConfigFile, PREFIX, Sources};
 use super::{Fault, Kind, SETTINGS, Setting};
 
@@ -19,6 +22,9 @@ pub enum Origin {
     Flag(String),
     /// From the variable with this name.
     Environment(String),
+    /// It is what the server has, for a namespace that says nothing else; and this is where
+    /// the server has it from.
+    Server(Box<Origin>),
     /// From a file.
     File {
         /// Where the file is.
@@ -34,10 +40,21 @@ impl fmt::Display for Origin {
             Self::Default => f.write_str("default"),
             Self::Flag(flag) => write!(f, "--{flag}"),
             Self::Environment(variable) => f.write_str(variable),
+            Self::Server(origin) => write!(f, "the server's ({origin})"),
             Self::File { path, line: None } => write!(f, "{}", path.display()),
             Self::File { path, line: Some(line) } => write!(f, "{}:{line}", path.display()),
         }
     }
+}
+
+/// Everything that was given.
+pub(super) struct AllGiven {
+    /// The values, the strongest source first.
+    pub values: Vec<Given>,
+    /// What the file says of namespaces, in its order.
+    pub namespaces: Vec<GivenNamespace>,
+    /// The faults of names.
+    pub faults: Vec<Fault>,
 }
 
 /// A value that was given.
@@ -48,15 +65,16 @@ pub(super) struct Given {
     pub text: Result<String, String>,
 }
 
-/// All values that were given, the strongest source first, and the faults of names.
-pub(super) fn given(sources: &Sources) -> (Vec<Given>, Vec<Fault>) {
+/// Takes the sources apart.
+pub(super) fn given(sources: &Sources) -> AllGiven {
     let (mut values, mut faults) = (Vec::new(), Vec::new());
     from_flags(sources, &mut values, &mut faults);
     from_environment(sources, &mut values, &mut faults);
-    if let Some(file) = &sources.file {
-        from_file(file, &mut values, &mut faults);
-    }
-    (values, faults)
+    let namespaces = match &sources.file {
+        Some(file) => from_file(file, &mut values, &mut faults),
+        None => Vec::new(),
+    };
+    AllGiven { values, namespaces, faults }
 }
 
 fn from_flags(sources: &Sources, values: &mut Vec<Given>, faults: &mut Vec<Fault>) {
@@ -80,7 +98,7 @@ fn from_environment(sources: &Sources, values: &mut Vec<Given>, faults: &mut Vec
         let Some(setting) = SETTINGS.iter().find(|setting| setting.variable() == *variable) else {
             if !is_known_elsewhere(variable, &value.to_string_lossy()) {
                 let names = SETTINGS.iter().map(Setting::variable);
-                let problem = format!("is no setting; {}", suggest(variable, names));
+                let problem = format!("is no setting; {}", suggest(variable, names, HELP));
                 faults.push(Fault { setting: variable.clone(), origin, problem });
             }
             continue;
@@ -98,7 +116,9 @@ fn is_known_elsewhere(variable: &str, value: &str) -> bool {
     let name = variable.strip_prefix(PREFIX).unwrap_or(variable);
     match name {
         "CONFIG" | "SERVER" | "OWNER_TOKEN" | "REQUIRE_CLIENTS" => return true,
-        _ if name.starts_with("TEST_") || name.starts_with("RUN_") => return true,
+        // What `onced run` tells its command, which may be a server.
+        "KEY" | "NAMESPACE" | "ATTEMPT" | "FENCING_TOKEN" | "TAKEOVER" => return true,
+        _ if name.starts_with("TEST_") => return true,
         _ => {}
     }
     let name = format!("_{name}");
@@ -114,22 +134,30 @@ fn is_known_elsewhere(variable: &str, value: &str) -> bool {
         || name.ends_with("_PORT") && value.contains("://")
 }
 
-/// The name that was probably meant.
-fn suggest(wrong: &str, names: impl Iterator<Item = String>) -> String {
+/// Where the names of settings are listed.
+const HELP: &str = "onced serve --help lists them";
+
+/// The name that was probably meant, or else where the names are listed.
+pub(super) fn suggest(wrong: &str, names: impl Iterator<Item = String>, otherwise: &str) -> String {
     let near = names.map(|name| (strsim::damerau_levenshtein(wrong, &name), name));
     match near.min() {
         Some((distance, name)) if distance <= 3 => format!("did you mean {name}?"),
-        _ => "onced serve --help lists them".to_owned(),
+        _ => otherwise.to_owned(),
     }
 }
 
-fn from_file(file: &ConfigFile, values: &mut Vec<Given>, faults: &mut Vec<Fault>) {
+fn from_file(
+    file: &ConfigFile,
+    values: &mut Vec<Given>,
+    faults: &mut Vec<Fault>,
+) -> Vec<GivenNamespace> {
     let text = match &file.text {
         Ok(text) => text,
         Err(error) => {
             let origin = Origin::File { path: file.path.clone(), line: None };
             let problem = format!("cannot be read: {error}");
-            return faults.push(Fault { setting: String::new(), origin, problem });
+            faults.push(Fault { setting: String::new(), origin, problem });
+            return Vec::new();
         }
     };
     let (table, errors) = DeTable::parse_recoverable(text);
@@ -138,23 +166,37 @@ fn from_file(file: &ConfigFile, values: &mut Vec<Given>, faults: &mut Vec<Fault>
         let problem = error.message().to_owned();
         faults.push(Fault { setting: String::new(), origin, problem });
     }
-    let mut entries: Vec<_> = table.into_inner().into_iter().collect();
-    entries.sort_by_key(|(key, _)| key.span().start);
-    for (key, value) in entries {
-        let origin = in_file(&file.path, text, Some(key.span().start));
+    let mut namespaces = Vec::new();
+    for (key, value) in in_order(table.get_ref()) {
+        let at = |place: usize| in_file(&file.path, text, Some(place));
+        let origin = at(key.span().start);
         let key: &str = key.get_ref();
         match Setting::named(key) {
             Some(setting) => {
                 let text = text_of(setting, value.get_ref());
                 values.push(Given { setting, origin, text });
             }
+            None if key == namespaces::TABLE => {
+                namespaces = namespaces::given(value.get_ref(), origin, at, faults);
+            }
             None => {
-                let names = SETTINGS.iter().map(|setting| setting.name.to_owned());
-                let problem = format!("is no setting; {}", suggest(key, names));
+                let names = SETTINGS.iter().map(|setting| setting.name);
+                let names = names.chain([namespaces::TABLE]).map(str::to_owned);
+                let problem = format!("is no setting; {}", suggest(key, names, HELP));
                 faults.push(Fault { setting: key.to_owned(), origin, problem });
             }
         }
     }
+    namespaces
+}
+
+/// The entries of a table as the file has them one after another.
+pub(super) fn in_order<'t, 'f>(
+    table: &'t DeTable<'f>,
+) -> Vec<(&'t Spanned<DeString<'f>>, &'t Spanned<DeValue<'f>>)> {
+    let mut entries: Vec<_> = table.iter().collect();
+    entries.sort_by_key(|(key, _)| key.span().start);
+    entries
 }
 
 fn in_file(path: &Path, text: &str, at: Option<usize>) -> Origin {
@@ -165,8 +207,11 @@ fn in_file(path: &Path, text: &str, at: Option<usize>) -> Origin {
 
 /// The text of a value in a file, whose type has to suit the setting: a number in quotes is
 /// refused, and so is a switch that is a number.
-fn text_of(setting: &Setting, value: &DeValue<'_>) -> Result<String, String> {
-    let suits_number = matches!(setting.kind, Kind::Number | Kind::PerCore | Kind::Size);
+pub(super) fn text_of(setting: &Setting, value: &DeValue<'_>) -> Result<String, String> {
+    let suits_number = matches!(
+        setting.kind,
+        Kind::Number | Kind::NumberOrOff | Kind::PerCore | Kind::Size | Kind::SizeOrOff
+    );
     let suits_string = !matches!(setting.kind, Kind::Number | Kind::Switch);
     match value {
         DeValue::String(text) if suits_string => Ok(text.to_string()),

@@ -8,6 +8,7 @@
 
 mod fault;
 mod given;
+mod namespaces;
 mod resolve;
 mod sources;
 mod table;
@@ -18,20 +19,22 @@ mod fuzz;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::domain::{LeaseExpiryAction, Span, SpanBounds};
+use crate::domain::{LeaseExpiryAction, Namespace, Span, SpanBounds};
 use crate::storage::StoreUrl;
 
 pub use fault::{ConfigError, Fault};
 pub use given::Origin;
+pub use namespaces::NamespaceSettings;
 pub use resolve::{Effective, Resolved};
 pub use sources::{ConfigFile, Sources};
-pub use table::{Kind, SETTINGS, Setting, reference_table};
+pub use table::{Kind, SETTINGS, Setting, namespace_table, reference_table};
 pub use value::LogFormat;
 
-pub(crate) use value::Timespan;
+pub(crate) use value::{Size, Timespan};
 
 /// Everything that can be set about the server, checked: each value is within its bounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +98,10 @@ pub struct Settings {
     pub keepalive_timeout: Duration,
     /// Whether the reflection service is served. Default: yes.
     pub reflection: bool,
+    /// Whether namespaces that are not in `namespaces` are refused. Default: no.
+    pub strict: bool,
+    /// The namespaces that the file lists. All others are held to the settings in here.
+    pub namespaces: BTreeMap<Namespace, NamespaceSettings>,
     /// What is logged: the directives of a `tracing_subscriber::EnvFilter`. Default `info`.
     pub log: String,
     /// The shape of log lines. Default: text.

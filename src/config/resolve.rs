@@ -1,10 +1,17 @@
 //! From given values to settings: the strongest source wins, what won is read and held to
-//! its bounds, and every fault is kept until all values were read.
+//! its bounds, and every fault is kept until all values were read. A namespace is read in the
+//! same way, with the server's values in the place of the defaults.
 
-use super::given::{Given, given};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::given::{AllGiven, Given, given};
+use super::namespaces::{self, GivenNamespace, NamespaceSettings};
+use super::table::namespace_settings;
 use super::value::{LogFilter, PerCore, Size, Timespan, Value};
 use super::{ConfigError, Fault, Origin, SETTINGS, Setting, Settings, Sources};
-use crate::domain::SpanBounds;
+use crate::domain::{Namespace, SpanBounds};
+use crate::storage::Quota;
 
 /// Settings, and where each of them came from.
 #[derive(Clone, Debug)]
@@ -13,6 +20,9 @@ pub struct Resolved {
     pub settings: Settings,
     /// Each of them, in the order of the table.
     pub effective: Vec<Effective>,
+    /// What holds in each namespace that is listed: the server's settings that concern a
+    /// namespace, and those that only a namespace has.
+    pub namespaces: BTreeMap<Namespace, Vec<Effective>>,
 }
 
 /// A value in force.
@@ -26,6 +36,13 @@ pub struct Effective {
     pub origin: Origin,
 }
 
+impl Effective {
+    /// Whether it was given for just what it is the setting of, and can be changed there.
+    fn is_given_here(&self) -> bool {
+        !matches!(self.origin, Origin::Default | Origin::Server(_))
+    }
+}
+
 impl Settings {
     /// The settings that `sources` amount to, or everything that is wrong with them. A pure
     /// function: [`Sources::gather`] looked at the process.
@@ -37,9 +54,9 @@ impl Settings {
 impl Resolved {
     /// Like [`Settings::resolve`], with the origin of every value.
     pub fn of(sources: &Sources) -> Result<Self, ConfigError> {
-        let (given, faults) = given(sources);
-        let mut reader = Reader { given, faults, effective: Vec::new() };
-        let settings = Settings {
+        let AllGiven { values, namespaces, faults } = given(sources);
+        let mut reader = Reader::of_server(values, faults);
+        let mut settings = Settings {
             listen: reader.value("listen"),
             store: reader.value("store"),
             runtimes: reader.bounded::<PerCore>("runtimes").0,
@@ -58,33 +75,106 @@ impl Resolved {
             max_connections: reader.bounded("max_connections"),
             max_concurrent_streams: reader.bounded("max_concurrent_streams"),
             max_large_message_bytes: reader.bounded::<Size>("max_large_message_bytes").0,
-            connection_max_age: reader.bounded_or_off("connection_max_age").map(|span| span.0),
-            keepalive_interval: reader.bounded_or_off("keepalive_interval").map(|span| span.0),
+            connection_max_age: reader.span_or_off("connection_max_age"),
+            keepalive_interval: reader.span_or_off("keepalive_interval"),
             keepalive_timeout: reader.bounded::<Timespan>("keepalive_timeout").0,
             reflection: reader.value("reflection"),
+            strict: reader.value("strict"),
+            namespaces: BTreeMap::new(),
             log: reader.value::<LogFilter>("log").0,
             log_format: reader.value("log_format"),
             memtable_bytes: reader.bounded::<Size>("memtable_bytes").0,
             block_cache_bytes: reader.bounded::<Size>("block_cache_bytes").0,
             min_free_disk_bytes: reader.bounded::<Size>("min_free_disk_bytes").0 as u64,
         };
-        let Reader { faults, mut effective, .. } = reader;
+        if settings.strict && namespaces.is_empty() && reader.faults.is_empty() {
+            reader.refuse_all();
+        }
+        let mut in_force = BTreeMap::new();
+        for GivenNamespace { given, name, values } in namespaces {
+            let mut of_namespace = Reader::of_namespace(given, values, &reader);
+            let read = of_namespace.namespace();
+            reader.faults.append(&mut of_namespace.faults);
+            if let Some(name) = name {
+                settings.namespaces.insert(name.clone(), read);
+                in_force.insert(name, in_order(of_namespace.effective));
+            }
+        }
+        let Reader { faults, effective, .. } = reader;
         if !faults.is_empty() {
             return Err(ConfigError { faults });
         }
-        let place = |name| SETTINGS.iter().position(|setting| setting.name == name);
-        effective.sort_by_key(|effective| place(effective.name));
-        Ok(Self { settings, effective })
+        Ok(Self { settings, effective: in_order(effective), namespaces: in_force })
     }
 }
 
+/// In the order of the tables.
+fn in_order(mut effective: Vec<Effective>) -> Vec<Effective> {
+    let place = |name| SETTINGS.iter().chain(namespace_settings()).position(|it| it.name == name);
+    effective.sort_by_key(|effective| place(effective.name));
+    effective
+}
+
 struct Reader {
+    /// The namespace whose settings are read; `None`: those of the server.
+    namespace: Option<String>,
     given: Vec<Given>,
+    /// What holds where nothing is given, before the defaults.
+    inherited: Vec<Effective>,
+    /// Settings of the server that are at fault: nothing is held against what stands in.
+    doubtful: Vec<String>,
     faults: Vec<Fault>,
     effective: Vec<Effective>,
 }
 
 impl Reader {
+    fn of_server(given: Vec<Given>, faults: Vec<Fault>) -> Self {
+        let (inherited, doubtful, effective) = (Vec::new(), Vec::new(), Vec::new());
+        Self { namespace: None, given, inherited, doubtful, faults, effective }
+    }
+
+    fn of_namespace(name: String, given: Vec<Given>, server: &Self) -> Self {
+        Self {
+            namespace: Some(name),
+            given,
+            inherited: server.effective.clone(),
+            doubtful: server.faults.iter().map(|fault| fault.setting.clone()).collect(),
+            faults: Vec::new(),
+            effective: Vec::new(),
+        }
+    }
+
+    fn namespace(&mut self) -> NamespaceSettings {
+        NamespaceSettings {
+            lease: self.span_bounds("lease_min", "lease_default", "lease_max"),
+            retention: self.span_bounds("retention_min", "retention_default", "retention_max"),
+            lease_expiry_action: self.value("lease_expiry_action"),
+            max_response_bytes: self.bounded::<Size>("max_response_bytes").0,
+            fingerprint_required: self.value("fingerprint_required"),
+            shadow: self.value("shadow"),
+            quota: Quota {
+                keys: self.bounded_or_off("quota_keys"),
+                bytes: self.bounded_or_off::<Size>("quota_bytes").map(|size| size.0 as u64),
+            },
+        }
+    }
+
+    /// A server that is strict and lists nothing would refuse every call.
+    fn refuse_all(&mut self) {
+        let strict = self.in_force("strict");
+        self.faults.push(Fault {
+            setting: strict.name.to_owned(),
+            origin: strict.origin.clone(),
+            problem: "is true and no namespace is listed, so every call would be refused; list \
+                      them in the file, each as [namespaces.NAME]"
+                .to_owned(),
+        });
+    }
+
+    fn in_force(&self, name: &str) -> &Effective {
+        self.effective.iter().find(|effective| effective.name == name).expect("was read")
+    }
+
     /// The value of a setting that has no bounds.
     fn value<T: Value>(&mut self, name: &'static str) -> T {
         self.read(name, |_, text| T::read(text))
@@ -96,11 +186,16 @@ impl Reader {
     }
 
     /// The value of a setting that has bounds and can be switched off.
-    fn bounded_or_off(&mut self, name: &'static str) -> Option<Timespan> {
+    fn bounded_or_off<T: Value + PartialOrd>(&mut self, name: &'static str) -> Option<T> {
         self.read(name, |setting, text| match text {
             "off" => Ok(None),
             _ => read_bounded(setting, text).map(Some),
         })
+    }
+
+    /// A span that can be switched off.
+    fn span_or_off(&mut self, name: &'static str) -> Option<Duration> {
+        self.bounded_or_off::<Timespan>(name).map(|span| span.0)
     }
 
     /// Three settings that make up the bounds of a span, and have to be in order.
@@ -116,7 +211,8 @@ impl Reader {
             default: self.bounded::<Timespan>(default).to_span(),
             max: self.bounded::<Timespan>(max).to_span(),
         };
-        if self.faults.len() > faults_before {
+        let doubtful = |name: &str| self.doubtful.iter().any(|other| other == name);
+        if self.faults.len() > faults_before || [min, default, max].into_iter().any(doubtful) {
             return bounds;
         }
         if bounds.min > bounds.max {
@@ -131,30 +227,45 @@ impl Reader {
 
     /// Reports that `smaller` is above `larger`, at whichever of them was given.
     fn out_of_order(&mut self, smaller: &str, larger: &str) {
-        let of = |name| self.effective.iter().find(|effective| effective.name == name);
-        let (smaller, larger) = (of(smaller).expect("was read"), of(larger).expect("was read"));
-        let (at, problem) = if smaller.origin == Origin::Default {
-            (larger, format!("is below {}, which is {}", smaller.name, with_origin(smaller)))
-        } else {
+        let (smaller, larger) = (self.in_force(smaller), self.in_force(larger));
+        let (at, problem) = if smaller.is_given_here() {
             (smaller, format!("is above {}, which is {}", larger.name, with_origin(larger)))
+        } else {
+            (larger, format!("is below {}, which is {}", smaller.name, with_origin(smaller)))
         };
         self.faults.push(Fault {
-            setting: at.name.to_owned(),
+            setting: self.path_of(at.name),
             origin: at.origin.clone(),
             problem: format!("\"{}\" {problem}; change one of them", at.value),
         });
     }
 
-    /// Reads the strongest value that was given, or else the default. A value that is at
-    /// fault is reported, and the default stands in for it until all others are read.
+    /// How a fault names a setting.
+    fn path_of(&self, name: &str) -> String {
+        match &self.namespace {
+            Some(namespace) => namespaces::path_of(namespace, name),
+            None => name.to_owned(),
+        }
+    }
+
+    /// Reads the strongest value that was given, or else what is inherited, or else the
+    /// default. A value that is at fault is reported, and one of the latter stands in for it
+    /// until all others are read.
     fn read<T: Value>(
         &mut self,
         name: &'static str,
         read: impl Fn(&Setting, &str) -> Result<T, String>,
     ) -> T {
-        let setting = Setting::named(name).expect("every setting is in the table");
+        let mut known = SETTINGS.iter().chain(namespace_settings());
+        let setting = known.find(|setting| setting.name == name).expect("it is in a table");
         let given = self.given.iter().find(|given| given.setting == setting);
-        let mut origin = Origin::Default;
+        let inherited = self.inherited.iter().find(|effective| effective.name == name);
+        let (otherwise, mut origin) = match inherited {
+            Some(Effective { value, origin, .. }) => {
+                (value.as_str(), Origin::Server(Box::new(origin.clone())))
+            }
+            None => (setting.default, Origin::Default),
+        };
         let mut value = None;
         if let Some(given) = given {
             origin = given.origin.clone();
@@ -164,14 +275,14 @@ impl Reader {
             }) {
                 Ok(read) => value = Some(read),
                 Err(problem) => self.faults.push(Fault {
-                    setting: name.to_owned(),
+                    setting: self.path_of(name),
                     origin: origin.clone(),
                     problem: format!("{problem}; {}", setting.remedy()),
                 }),
             }
         }
-        let value = value
-            .unwrap_or_else(|| read(setting, setting.default).expect("defaults are within bounds"));
+        let value =
+            value.unwrap_or_else(|| read(setting, otherwise).expect("defaults are within bounds"));
         self.effective.push(Effective { name, value: value.show(), origin });
         value
     }
@@ -190,6 +301,7 @@ fn read_bounded<T: Value + PartialOrd>(setting: &Setting, text: &str) -> Result<
 fn with_origin(effective: &Effective) -> String {
     match &effective.origin {
         Origin::Default => format!("\"{}\" by default", effective.value),
+        Origin::Server(_) => format!("the server's \"{}\"", effective.value),
         origin => format!("\"{}\" (from {origin})", effective.value),
     }
 }

@@ -32,6 +32,8 @@ pub enum Kind {
     Store,
     /// A whole number.
     Number,
+    /// A whole number, or `off`.
+    NumberOrOff,
     /// A whole number, or `cores`.
     PerCore,
     /// A length of time.
@@ -40,6 +42,8 @@ pub enum Kind {
     DurationOrOff,
     /// A number of bytes.
     Size,
+    /// A number of bytes, or `off`.
+    SizeOrOff,
     /// `true` or `false`.
     Switch,
     /// One of a few words.
@@ -55,6 +59,7 @@ const CONNECTIONS: &str = "Connections";
 const DRAIN: &str = "Restart and drain";
 const LOG: &str = "Log";
 const ROCKSDB: &str = "RocksDB";
+const NAMESPACES: &str = "Namespaces";
 
 const fn row(
     group: &'static str,
@@ -72,7 +77,10 @@ impl Setting {
     }
 }
 
-use Kind::{Address, Choice, Duration, DurationOrOff, LogFilter, Number, PerCore, Size, Store};
+use Kind::{
+    Address, Choice, Duration, DurationOrOff, LogFilter, Number, NumberOrOff, PerCore, Size,
+    SizeOrOff, Store, Switch,
+};
 
 /// Every setting of the server, in the order in which people read about them.
 #[rustfmt::skip]
@@ -84,8 +92,10 @@ pub const SETTINGS: &[Setting] = &[
     row(SERVER, "runtimes", PerCore, "cores",
         "Single-threaded runtimes that connections are spread over; one per core")
         .within("1", "256"),
-    row(SERVER, "reflection", Kind::Switch, "true",
+    row(SERVER, "reflection", Switch, "true",
         "Serve gRPC reflection, so that grpcurl needs no proto files"),
+    row(SERVER, "strict", Switch, "false",
+        "Refuse namespaces that the file does not list"),
 
     row(LEASES, "lease_default", Duration, "30s",
         "The lease of a request that names none").within("1ms", "366d"),
@@ -160,6 +170,38 @@ pub const SETTINGS: &[Setting] = &[
          NOT_SERVING").within("0", "1TiB"),
 ];
 
+/// The settings that a namespace may have otherwise than the server.
+const PER_NAMESPACE: [&str; 6] = [
+    "lease_default",
+    "lease_max",
+    "lease_expiry_action",
+    "retention_default",
+    "retention_max",
+    "max_response_bytes",
+];
+
+/// The settings that only a namespace has.
+#[rustfmt::skip]
+const OF_NAMESPACES: &[Setting] = &[
+    row(NAMESPACES, "fingerprint_required", Switch, "false",
+        "Refuse a Reserve without a fingerprint"),
+    row(NAMESPACES, "shadow", Switch, "false",
+        "Decide, store and count, but answer every Reserve with Granted, and take whatever follows \
+         it: a safe way in"),
+    row(NAMESPACES, "quota_keys", NumberOrOff, "off",
+        "How many keys may be on record; a Reserve of one more is refused with QUOTA_EXCEEDED")
+        .within("1", "1000000000000"),
+    row(NAMESPACES, "quota_bytes", SizeOrOff, "off",
+        "How many bytes keys and records may take; a Reserve of one more is refused with \
+         QUOTA_EXCEEDED").within("1", "1024TiB"),
+];
+
+/// Every setting that a table of the file such as `[namespaces.orders]` may have.
+pub fn namespace_settings() -> impl Iterator<Item = &'static Setting> + Clone {
+    let named = |name: &&str| Setting::named(name).expect("what is inherited is a setting");
+    PER_NAMESPACE.iter().map(named).chain(OF_NAMESPACES)
+}
+
 impl Setting {
     /// The setting with this name.
     pub fn named(name: &str) -> Option<&'static Self> {
@@ -182,11 +224,13 @@ impl Setting {
             Address => "ADDRESS:PORT".to_owned(),
             Store => "URL".to_owned(),
             Number => "NUMBER".to_owned(),
+            NumberOrOff => "NUMBER|off".to_owned(),
             PerCore => "NUMBER|cores".to_owned(),
             Duration => "DURATION".to_owned(),
             DurationOrOff => "DURATION|off".to_owned(),
             Size => "SIZE".to_owned(),
-            Kind::Switch => "true|false".to_owned(),
+            SizeOrOff => "SIZE|off".to_owned(),
+            Switch => "true|false".to_owned(),
             Choice(one, other) => format!("{one}|{other}"),
             LogFilter => "DIRECTIVES".to_owned(),
         }
@@ -198,11 +242,13 @@ impl Setting {
             Address => "give one such as 127.0.0.1:50051 or [::]:50051".to_owned(),
             Store => "give rocksdb:PATH or memory:".to_owned(),
             Number => "give a number".to_owned(),
+            NumberOrOff => "give off or a number".to_owned(),
             PerCore => "give cores or a number".to_owned(),
             Duration => "give a duration such as 500ms, 30s or 24h".to_owned(),
             DurationOrOff => "give off or a duration such as 500ms, 30s or 24h".to_owned(),
             Size => "give a size such as 64KiB, 1MiB or a number of bytes".to_owned(),
-            Kind::Switch => "give true or false".to_owned(),
+            SizeOrOff => "give off or a size such as 64KiB, 1MiB or a number of bytes".to_owned(),
+            Switch => "give true or false".to_owned(),
             Choice(one, other) => format!("give {one} or {other}"),
             LogFilter => {
                 "give off, error, warn, info, debug or trace, or MODULE=LEVEL, with commas between"
@@ -218,17 +264,34 @@ impl Setting {
 
 /// The settings as a Markdown table, for the README.
 pub fn reference_table() -> String {
+    markdown(SETTINGS.iter(), |setting| format!("`{}`", setting.default))
+}
+
+/// The settings of a namespace as a Markdown table, for the README.
+pub fn namespace_table() -> String {
+    markdown(namespace_settings(), |setting| match Setting::named(setting.name) {
+        Some(_) => "the server's".to_owned(),
+        None => format!("`{}`", setting.default),
+    })
+}
+
+fn markdown(
+    settings: impl Iterator<Item = &'static Setting>,
+    default: impl Fn(&Setting) -> String,
+) -> String {
     let mut table = String::from("| setting | default | bounds | meaning |\n|---|---|---|---|\n");
-    for setting in SETTINGS {
+    for setting in settings {
         let bounds = match (setting.kind, setting.bounds) {
-            (DurationOrOff, Some((min, max))) => format!("{min} to {max}, or off"),
+            (DurationOrOff | NumberOrOff | SizeOrOff, Some((min, max))) => {
+                format!("{min} to {max}, or off")
+            }
             (_, Some((min, max))) => format!("{min} to {max}"),
             (Choice(one, other), None) => format!("{one}, {other}"),
-            (Kind::Switch, None) => "true, false".to_owned(),
+            (Switch, None) => "true, false".to_owned(),
             (_, None) => String::new(),
         };
-        let Setting { name, default, help, .. } = setting;
-        let _ = writeln!(table, "| `{name}` | `{default}` | {bounds} | {help} |");
+        let Setting { name, help, .. } = setting;
+        let _ = writeln!(table, "| `{name}` | {} | {bounds} | {help} |", default(setting));
     }
     table
 }

@@ -8,6 +8,8 @@ use std::time::Duration;
 use super::value::{Size, Value};
 use super::*;
 
+mod namespaces;
+
 fn flags(flags: &[(&'static str, &str)]) -> Sources {
     let flags = flags.iter().map(|(name, text)| (*name, (*text).to_owned())).collect();
     Sources { flags, ..Sources::default() }
@@ -51,6 +53,8 @@ fn nothing_given_is_the_documented_default() {
     assert_eq!(settings.keepalive_interval, Some(Duration::from_secs(60)));
     assert_eq!(settings.keepalive_timeout, Duration::from_secs(20));
     assert!(settings.reflection);
+    assert!(!settings.strict);
+    assert!(settings.namespaces.is_empty());
     assert_eq!(settings.log, "info");
     assert_eq!(settings.log_format, LogFormat::Text);
     assert_eq!(settings.memtable_bytes, 16 << 20);
@@ -252,7 +256,11 @@ fn variables_of_others_are_left_alone() {
         ("ONCED_OWNER_TOKEN", "secret"),
         ("ONCED_REQUIRE_CLIENTS", "1"),
         ("ONCED_TEST_SEED", "42"),
-        ("ONCED_RUN_ATTEMPT", "1"),
+        ("ONCED_KEY", "report"),
+        ("ONCED_NAMESPACE", "default"),
+        ("ONCED_ATTEMPT", "1"),
+        ("ONCED_FENCING_TOKEN", "1"),
+        ("ONCED_TAKEOVER", "false"),
         // What Kubernetes makes of services called `onced` and `onced-canary`.
         ("ONCED_SERVICE_HOST", "10.0.0.7"),
         ("ONCED_SERVICE_PORT", "50051"),

@@ -74,6 +74,16 @@ impl Value for u32 {
     }
 }
 
+impl Value for u64 {
+    fn read(text: &str) -> Result<Self, String> {
+        text.parse().map_err(number_problem)
+    }
+
+    fn show(&self) -> String {
+        self.to_string()
+    }
+}
+
 fn number_problem(error: ParseIntError) -> String {
     match error.kind() {
         IntErrorKind::PosOverflow => "is out of bounds".to_owned(),
@@ -151,12 +161,12 @@ impl Value for Timespan {
     }
 }
 
-/// A span that can be switched off.
-impl Value for Option<Timespan> {
+/// A value that can be switched off.
+impl<T: Value> Value for Option<T> {
     fn read(text: &str) -> Result<Self, String> {
         match text {
             "off" => Ok(None),
-            _ => Timespan::read(text).map(Some),
+            _ => T::read(text).map(Some),
         }
     }
 
@@ -167,13 +177,14 @@ impl Value for Option<Timespan> {
 
 /// A number of bytes, such as `1MiB`, `64KiB` or `4096`.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
-pub(super) struct Size(pub usize);
+pub(crate) struct Size(pub usize);
 
 const SIZE_UNITS: [(&str, usize); 4] =
     [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
-impl Value for Size {
-    fn read(text: &str) -> Result<Self, String> {
+impl Size {
+    /// Reads `text`, or says what is wrong with it.
+    pub(crate) fn read(text: &str) -> Result<Self, String> {
         let (number, unit) = SIZE_UNITS
             .iter()
             .find_map(|(unit, bytes)| Some((text.strip_suffix(unit)?.trim_end(), *bytes)))
@@ -183,6 +194,12 @@ impl Value for Size {
         }
         let bytes = number.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
         bytes.map(Self).ok_or_else(|| "is out of bounds".to_owned())
+    }
+}
+
+impl Value for Size {
+    fn read(text: &str) -> Result<Self, String> {
+        Self::read(text)
     }
 
     fn show(&self) -> String {

@@ -102,7 +102,7 @@ pub struct InDoubt {
     pub checkpoint: Vec<u8>,
 }
 
-/// Why a command is refused. Nothing was written.
+/// Why a command is refused. Nothing was written for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// The key is bound to another request.
@@ -115,4 +115,17 @@ pub enum Refusal {
     ResultConflict,
     /// The operation is completed, so there is nothing to renew or release.
     AlreadyCompleted,
+    /// The namespace has as much on record as it may have, and the key would be one more.
+    /// [`decide`](super::decide()) knows one record and never says so: the engine does,
+    /// which counts them.
+    QuotaExceeded(QuotaKind),
+}
+
+/// What a namespace has as much of as it may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum QuotaKind {
+    /// Keys.
+    Keys,
+    /// Bytes of keys and records.
+    Bytes,
 }

@@ -17,7 +17,7 @@ mod token;
 
 pub use command::{Command, Complete, Release, Renew, Reserve};
 pub use decide::{decide, purge};
-pub use decision::{Decision, Granted, InDoubt, InProgress, Refusal, Transition, Write};
+pub use decision::{Decision, Granted, InDoubt, InProgress, QuotaKind, Refusal, Transition, Write};
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use key::{IdempotencyKey, KeyError, Namespace, NamespaceError, RecordKey};
 pub use record::{

@@ -41,15 +41,19 @@ use self::connection::Acceptor;
 use self::health::Health;
 use self::recovery::RecoveringEngine;
 use self::runtimes::{Runtimes, Stage};
-use crate::api::{IdempotencyApi, Limits, Waits};
+use crate::api::shadow::ShadowLog;
+use crate::api::{IdempotencyApi, Limits, Policies, Policy, Waits};
 use crate::clock::SystemClock;
-use crate::config::Settings;
+use crate::config::{NamespaceSettings, Settings};
 use crate::pb::v1;
 use crate::pb::v1::idempotency_service_server::IdempotencyServiceServer;
 use crate::storage::{self, Engine, StoreOptions, StoreUrl, Sweeper, WaitingBounds};
 
 /// The size of the largest request, in bytes. Above it gRPC itself refuses.
 const MAX_REQUEST_BYTES: usize = 16 << 20;
+
+/// How often it is logged what callers of shadowed namespaces would have been told.
+const SHADOW_LOG_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long runtimes may take to end once their connections are cut off.
 const CUT_LIMIT: Duration = Duration::from_secs(1);
@@ -112,9 +116,11 @@ async fn run(
     let engine = RecoveringEngine::new();
     let health = Health::not_serving().await;
     let (set_stage, stage) = watch::channel(Stage::Serving);
+    let policies = Arc::new(policies(settings));
+    let shadow_log = tokio::spawn(log_shadows(Arc::clone(&policies), SHADOW_LOG_INTERVAL));
     let (set_draining, draining) = watch::channel(false);
     let waits = Waits::until(draining);
-    let routes = routes(settings, Arc::new(engine.clone()), waits, &health)?;
+    let routes = routes(settings, Arc::new(engine.clone()), policies, waits, &health)?;
     let runtimes = Runtimes::start(settings, &routes, &stage)?;
     let acceptor = Acceptor::new(listener, settings.max_connections)?;
     let accepting = tokio::spawn(acceptor.run(runtimes.clone(), stage));
@@ -146,6 +152,8 @@ async fn run(
         ended(&runtimes, CUT_LIMIT).await;
     }
     drop(sweeper);
+    shadow_log.abort();
+    let _ = shadow_log.await;
     // Blocks until the last answers are durable; there is nothing else left to run here.
     store.close();
     info!("stopped");
@@ -172,7 +180,63 @@ fn store_options(settings: &Settings) -> StoreOptions {
         memtable_bytes: settings.memtable_bytes,
         block_cache_bytes: settings.block_cache_bytes,
         min_free_disk_bytes: settings.min_free_disk_bytes,
+        quotas: settings
+            .namespaces
+            .iter()
+            .map(|(name, namespace)| (name.clone(), namespace.quota))
+            .collect(),
         ..StoreOptions::default()
+    }
+}
+
+/// What applies in which namespace.
+fn policies(settings: &Settings) -> Policies {
+    let unlisted = Limits {
+        lease: settings.lease,
+        retention: settings.retention,
+        lease_expiry_action: settings.lease_expiry_action,
+        wait_max: settings.wait_max,
+        max_response_bytes: settings.max_response_bytes,
+    };
+    let listed = settings.namespaces.iter().map(|(name, namespace)| {
+        let limits = Limits {
+            lease: namespace.lease,
+            retention: namespace.retention,
+            lease_expiry_action: namespace.lease_expiry_action,
+            wait_max: settings.wait_max,
+            max_response_bytes: namespace.max_response_bytes,
+        };
+        let NamespaceSettings { fingerprint_required, shadow, quota, .. } = *namespace;
+        (name.clone(), Policy { limits, fingerprint_required, shadow, quota })
+    });
+    Policies::new(unlisted, settings.strict, listed)
+}
+
+/// Logs what callers of shadowed namespaces would have been told, every `interval`, and for
+/// the last time when it is dropped.
+async fn log_shadows(policies: Arc<Policies>, interval: Duration) {
+    let mut log = LastWords { log: ShadowLog::default(), policies };
+    loop {
+        tokio::time::sleep(interval).await;
+        log.write();
+    }
+}
+
+/// A log that is written to once more at its end.
+struct LastWords {
+    log: ShadowLog,
+    policies: Arc<Policies>,
+}
+
+impl LastWords {
+    fn write(&mut self) {
+        self.log.write(&self.policies);
+    }
+}
+
+impl Drop for LastWords {
+    fn drop(&mut self) {
+        self.write();
     }
 }
 
@@ -180,17 +244,11 @@ fn store_options(settings: &Settings) -> StoreOptions {
 fn routes(
     settings: &Settings,
     engine: Arc<dyn Engine>,
+    policies: Arc<Policies>,
     waits: Waits,
     health: &Health,
 ) -> anyhow::Result<Routes> {
-    let limits = Limits {
-        lease: settings.lease,
-        retention: settings.retention,
-        lease_expiry_action: settings.lease_expiry_action,
-        wait_max: settings.wait_max,
-        max_response_bytes: settings.max_response_bytes,
-    };
-    let api = IdempotencyServiceServer::new(IdempotencyApi::new(engine, limits, waits))
+    let api = IdempotencyServiceServer::new(IdempotencyApi::new(engine, policies, waits))
         .max_decoding_message_size(MAX_REQUEST_BYTES);
     let mut routes = Routes::new(api).add_service(health.service());
     if settings.reflection {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use prost::Message as _;
+use prost::{Message as _, length_delimiter_len};
 
 use crate::domain::{
     Completion, FencingToken, Fingerprint, LeaseExpiryAction, Moment, Outcome, OwnerToken, Record,
@@ -39,7 +39,36 @@ pub struct Damage(&'static str);
 
 /// The stored form of `entry`.
 pub fn encode(entry: &Stored) -> Vec<u8> {
-    let record = &entry.record;
+    let mut message = without_payload(&entry.record, entry.indexed_at, entry.run);
+    if let (Some(stored::record::State::Completed(completed)), State::Completed(completion)) =
+        (&mut message.state, &entry.record.state)
+    {
+        completed.payload.clone_from(&completion.response.payload);
+    }
+    message.encode_to_vec()
+}
+
+/// How many bytes [`encode`] makes of a record, without copying its payload.
+pub fn encoded_len(record: &Record, indexed_at: Moment, run: i64) -> usize {
+    let message = without_payload(record, indexed_at, run);
+    let bytes = message.encoded_len();
+    let (Some(stored::record::State::Completed(completed)), State::Completed(completion)) =
+        (&message.state, &record.state)
+    else {
+        return bytes;
+    };
+    let payload = completion.response.payload.len();
+    if payload == 0 {
+        return bytes;
+    }
+    // The payload itself, its length and one byte of its tag; and the length of the message
+    // around it may take more bytes than before.
+    let inner = completed.encoded_len();
+    let field = 1 + length_delimiter_len(payload) + payload;
+    bytes + field + length_delimiter_len(inner + field) - length_delimiter_len(inner)
+}
+
+fn without_payload(record: &Record, indexed_at: Moment, run: i64) -> stored::Record {
     let state = match &record.state {
         State::Reserved { lease_until, lease_expiry_action } => {
             stored::record::State::Reserved(stored::Reserved {
@@ -67,11 +96,10 @@ pub fn encode(entry: &Stored) -> Vec<u8> {
         created_at_ms: record.created_at.as_millis(),
         checkpoint: record.checkpoint.clone(),
         retention_ms: record.retention.as_millis(),
-        indexed_at_ms: entry.indexed_at.as_millis(),
-        run: entry.run,
+        indexed_at_ms: indexed_at.as_millis(),
+        run,
         state: Some(state),
     }
-    .encode_to_vec()
 }
 
 fn encode_completion(completion: &Completion) -> stored::Completed {
@@ -87,7 +115,7 @@ fn encode_completion(completion: &Completion) -> stored::Completed {
         response_omitted: completion.response_omitted,
         response_digest: completion.response_digest.to_vec(),
         response_size_bytes: i64::try_from(completion.response_size_bytes).unwrap_or(i64::MAX),
-        payload: response.payload.clone(),
+        payload: Vec::new(),
         content_type: response.content_type.clone(),
         status_code: response.status_code,
         metadata: response

@@ -9,12 +9,17 @@ use crate::domain::{Moment, RecordKey};
 
 /// The bytes of `key` in the table of records.
 pub fn record_key(key: &RecordKey) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(record_key_len(key));
     let (namespace, key) = (key.namespace.as_str(), key.key.as_str());
-    let mut bytes = Vec::with_capacity(1 + namespace.len() + key.len());
     bytes.push(u8::try_from(namespace.len()).expect("a namespace has at most 63 bytes"));
     bytes.extend_from_slice(namespace.as_bytes());
     bytes.extend_from_slice(key.as_bytes());
     bytes
+}
+
+/// How many bytes [`record_key`] makes of `key`.
+pub fn record_key_len(key: &RecordKey) -> usize {
+    1 + key.namespace.as_str().len() + key.key.as_str().len()
 }
 
 /// The bytes of an index entry: at the moment `at`, look at this record.
@@ -36,6 +41,12 @@ pub fn split_expiry_key(bytes: &[u8]) -> Option<(Moment, &[u8])> {
     let (at, record_key) = bytes.split_first_chunk::<8>()?;
     let millis = i64::from_be_bytes(*at);
     (millis >= 0 && !record_key.is_empty()).then_some((Moment::from_millis(millis), record_key))
+}
+
+/// The bytes of the namespace of a record key; what there is of them where it is damaged.
+pub fn namespace_of(record_key: &[u8]) -> &[u8] {
+    let Some((length, rest)) = record_key.split_first() else { return record_key };
+    &rest[..rest.len().min(usize::from(*length))]
 }
 
 /// The namespace and the idempotency key of a record key; `None` where it is damaged.
@@ -64,6 +75,7 @@ mod tests {
     fn record_keys_are_as_every_released_format_has_them() {
         assert_eq!(record_key(&key("default", "order-1")), b"\x07defaultorder-1");
         assert_eq!(split_record_key(b"\x07defaultorder-1"), Some(("default", "order-1")));
+        assert_eq!(namespace_of(b"\x07defaultorder-1"), b"default");
     }
 
     #[test]
@@ -85,5 +97,7 @@ mod tests {
         assert_eq!(split_expiry_key(b"\xff\x00\x00\x00\x00\x00\x00\x00\x01aa"), None);
         assert_eq!(split_record_key(b""), None);
         assert_eq!(split_record_key(b"\x09abc"), None);
+        assert_eq!(namespace_of(b"\x09abc"), b"abc");
+        assert_eq!(namespace_of(b""), b"");
     }
 }

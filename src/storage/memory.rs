@@ -12,13 +12,17 @@ use tokio::sync::{oneshot, watch};
 
 use super::alarm::Alarm;
 use super::question::{Answer, Question};
+use super::quota::{FREED, LOOKED_AT};
 use super::round::{Answered, Asked, Caller, Parked, Round, Store};
 use super::waiting::{Tickets, Wait, Waiting};
-use super::{Answering, Condition, Decided, Engine, EngineError, Patience, Purged, StoreOptions};
+use super::{
+    Answering, Condition, Decided, Engine, EngineError, Patience, Purged, Quota, Quotas,
+    StoreOptions, Usage, codec, keys,
+};
 use crate::clock::{Clock, EngineClock};
 use crate::domain::{
-    Command, Decision, FencingToken, Moment, Phase, Record, RecordKey, Write, decide, phase_of,
-    purge,
+    Command, Decision, FencingToken, Moment, Namespace, Phase, QuotaKind, Record, RecordKey,
+    Refusal, Write, decide, phase_of, purge,
 };
 
 /// How many records it holds before it refuses reservations: about a gigabyte of small ones.
@@ -50,6 +54,9 @@ struct Records {
     records: HashMap<RecordKey, Record>,
     /// Every record under the moment at which its retention is over.
     expiry: BTreeSet<(Moment, RecordKey)>,
+    /// What each namespace that has records has of them.
+    usages: HashMap<Namespace, Usage>,
+    quotas: Quotas,
     max_records: usize,
     next_fencing_token: FencingToken,
     now: Moment,
@@ -82,6 +89,8 @@ impl MemoryEngine {
                 records: Records {
                     records: HashMap::new(),
                     expiry: BTreeSet::new(),
+                    usages: HashMap::new(),
+                    quotas: options.quotas.clone(),
                     max_records,
                     next_fencing_token: FencingToken::FIRST,
                     now: Moment::default(),
@@ -222,6 +231,7 @@ impl Store<RecordKey> for Records {
     ) -> Result<(Decision, bool), EngineError> {
         let record = self.records.get(key);
         let fencing_token = self.next_fencing_token;
+        let was_vacant = phase_of(record, self.now) == Phase::Vacant;
         let transition = decide(record, command, self.now, fencing_token);
         let changed = match transition.write {
             Write::Keep => false,
@@ -229,6 +239,12 @@ impl Store<RecordKey> for Records {
                 return Err(EngineError::Full);
             }
             Write::Put(next) => {
+                if matches!(command, Command::Reserve(_))
+                    && was_vacant
+                    && let Some(kind) = self.refusal(key, &next)
+                {
+                    return Ok((Decision::Refused(Refusal::QuotaExceeded(kind)), false));
+                }
                 if next.fencing_token == fencing_token {
                     self.next_fencing_token = fencing_token.next();
                 }
@@ -253,17 +269,60 @@ impl Store<RecordKey> for Records {
 
 impl Records {
     fn put(&mut self, key: RecordKey, record: Record) {
-        let until = record.retained_until();
-        if let Some(old) = self.records.insert(key.clone(), record) {
-            self.expiry.remove(&(old.retained_until(), key.clone()));
-        }
-        self.expiry.insert((until, key));
+        self.delete(&key);
+        let usage = self.usages.entry(key.namespace.clone()).or_default();
+        *usage = usage.with(bytes_of(&key, &record));
+        self.expiry.insert((record.retained_until(), key.clone()));
+        self.records.insert(key, record);
     }
 
     fn delete(&mut self, key: &RecordKey) {
-        if let Some(old) = self.records.remove(key) {
-            self.expiry.remove(&(old.retained_until(), key.clone()));
+        let Some(old) = self.records.remove(key) else { return };
+        self.expiry.remove(&(old.retained_until(), key.clone()));
+        let usage = self.usages.get_mut(&key.namespace).expect("what is on record is counted");
+        *usage = usage.without(bytes_of(key, &old));
+        if *usage == Usage::default() {
+            self.usages.remove(&key.namespace);
         }
+    }
+
+    /// Frees the space of a record whose retention is over.
+    fn purge_one(&mut self, key: &RecordKey) {
+        match purge(&self.records[key], self.now) {
+            Write::Delete => self.delete(key),
+            Write::Keep | Write::Put(_) => unreachable!("the index holds no earlier moment"),
+        }
+    }
+
+    /// What stands in the way of `record`, whose key is vacant; once more after what is over
+    /// in its namespace was freed.
+    fn refusal(&mut self, key: &RecordKey, record: &Record) -> Option<QuotaKind> {
+        let quota = self.quotas.of(key.namespace.as_str().as_bytes());
+        if quota.is_none() {
+            return None;
+        }
+        self.refusal_as_it_is(key, record, quota)?;
+        let due = self.expiry.iter().take_while(|(until, _)| *until <= self.now).take(LOOKED_AT);
+        let mine = due.map(|(_, due)| due).filter(|due| due.namespace == key.namespace);
+        for due in mine.take(FREED).cloned().collect::<Vec<_>>() {
+            self.purge_one(&due);
+        }
+        self.refusal_as_it_is(key, record, quota)
+    }
+
+    /// One that is over and was not purged makes room for its own second life.
+    fn refusal_as_it_is(
+        &self,
+        key: &RecordKey,
+        record: &Record,
+        quota: Quota,
+    ) -> Option<QuotaKind> {
+        let usage = self.usages.get(&key.namespace).copied().unwrap_or_default();
+        let others = match self.records.get(key) {
+            Some(over) => usage.without(bytes_of(key, over)),
+            None => usage,
+        };
+        quota.refuses(others, bytes_of(key, record))
     }
 
     fn purge(&mut self, limit: usize) -> Purged {
@@ -275,14 +334,17 @@ impl Records {
             if records == limit {
                 return Purged { records, more: true };
             }
-            match purge(&self.records[&key], self.now) {
-                Write::Delete => self.delete(&key),
-                Write::Keep | Write::Put(_) => unreachable!("the index holds no earlier moment"),
-            }
+            self.purge_one(&key);
             records += 1;
         }
         Purged { records, more: false }
     }
+}
+
+/// How many bytes a record counts for: as many as it would take on a disk.
+fn bytes_of(key: &RecordKey, record: &Record) -> u64 {
+    let stored = codec::encoded_len(record, record.retained_until(), 0);
+    (keys::record_key_len(key) + stored) as u64
 }
 
 impl Engine for MemoryEngine {
@@ -378,3 +440,6 @@ impl Drop for MemoryEngine {
         self.close();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,6 +20,27 @@
 //! `round.rs`.
 //!
 //! Memory keeps them for as long as the process lives: what it calls durable is gone with it.
+//!
+//! # Quotas
+//!
+//! An engine counts what each namespace has on record: keys, and the bytes of keys and stored
+//! records. A record counts once, from the Reserve that created it until it is purged, whatever
+//! becomes of it. The counter changes in the same atomic step as the record, so it is exact
+//! after a restart, a kill and a power cut.
+//!
+//! A Reserve of a vacant key is refused ([`QuotaExceeded`](crate::domain::Refusal)) where the
+//! namespace would have more than its [`Quota`] with it, and nothing is written for it. Nothing
+//! else is ever refused for a quota: whoever takes over or tries again goes on with a key that
+//! is on record, and the work of whoever completes, renews or releases is done. Their bytes
+//! count all the same, so a namespace may come to have more bytes than its quota.
+//!
+//! What is over does not stand in the way, purged or not. Before a quota refuses, the engine
+//! frees records of the namespace whose retention is over: once in a batch up to 256, found
+//! among the 1,024 entries of all namespaces that have been due for longest. Up to these
+//! numbers a quota refuses exactly where it would if everything that is over had been purged.
+//! Beyond them the sweeper has to come by first, and the same call sent again is right. In
+//! RocksDB, what was stored while its namespace had no quota is found up to a minute, or an
+//! eighth of its retention, after its end.
 
 mod open;
 
@@ -33,6 +54,7 @@ mod codec;
 pub mod fault;
 mod keys;
 mod question;
+mod quota;
 mod round;
 mod sweep;
 mod threads;
@@ -47,6 +69,7 @@ use tokio::sync::watch;
 use crate::domain::{Command, Decision, Moment, Record, RecordKey};
 
 pub use open::{OpenError, StoreOptions, StoreUrl, StoreUrlError, open};
+pub use quota::{Quota, Quotas, Usage, Usages};
 pub use sweep::Sweeper;
 pub use waiting::WaitingBounds;
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::fault::FaultPlan;
 use super::memory::MemoryEngine;
 use super::rocks::RocksEngine;
-use super::{Engine, WaitingBounds};
+use super::{Engine, Quotas, WaitingBounds};
 use crate::clock::Clock;
 use crate::domain::Span;
 
@@ -66,12 +66,14 @@ pub struct StoreOptions {
     pub max_in_flight_bytes: usize,
     /// How many calls may wait for somebody else's reservation.
     pub waiting: WaitingBounds,
-    /// The size of one memtable in bytes. There are up to four for each of two tables.
+    /// The size of one memtable in bytes. There are up to four for each of three tables.
     pub memtable_bytes: usize,
     /// The size of the block cache in bytes.
     pub block_cache_bytes: usize,
     /// With less free disk than this many bytes, new reservations are refused.
     pub min_free_disk_bytes: u64,
+    /// How much each namespace may have on record; those that are not in here, anything.
+    pub quotas: Quotas,
     /// What goes wrong on purpose; only tests have a plan.
     pub faults: Option<Arc<FaultPlan>>,
 }
@@ -86,6 +88,7 @@ impl Default for StoreOptions {
             memtable_bytes: 16 << 20,
             block_cache_bytes: 64 << 20,
             min_free_disk_bytes: 64 << 20,
+            quotas: Quotas::default(),
             faults: None,
         }
     }

@@ -33,6 +33,10 @@ fn a_directory_is_read_after_its_server_has_gone() {
     let before = files(&data);
     let report = alone(&["inspect", path, "--json"]).json(0);
     assert_eq!(files(&data), before);
+    assert_eq!((&report["namespaces"], &report["wrong_counters"]), (&json!(2), &json!(0)));
+    let shop = &report["namespace_listing"][1];
+    assert_eq!((&shop["namespace"], &shop["keys"]), (&json!("shop"), &json!(1)));
+    assert_eq!((&shop["counter_is_right"], &shop["counter_keys"]), (&json!(true), &json!(1)));
     assert_eq!(
         report["records"],
         json!({

@@ -5,4 +5,12 @@
 mod clients;
 mod inspect;
 mod process;
+#[path = "../harness/skip.rs"]
+mod skip;
+
+mod hosts;
+mod leases;
 mod run;
+mod settings;
+mod signals;
+mod wait;

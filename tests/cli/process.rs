@@ -4,10 +4,15 @@ use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+
+/// When a test gives up and fails.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The binary, without any setting that this environment happens to have.
 fn onced() -> Command {
@@ -119,7 +124,7 @@ impl Server {
     }
 
     /// The binary, with this server for its own.
-    fn client(&self, arguments: &[&str]) -> Command {
+    pub fn client(&self, arguments: &[&str]) -> Command {
         let mut command = onced();
         command.args(arguments).env("ONCED_SERVER", self.url());
         command
@@ -145,26 +150,21 @@ impl Server {
 
     /// Starts a command whose input and output are in the hands of the test.
     pub fn begin(&self, arguments: &[&str]) -> Running {
-        let mut process = self
-            .client(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stderr = process.stderr.take().unwrap();
-        let stderr = std::thread::spawn(move || {
-            let mut text = String::new();
-            stderr.read_to_string(&mut text).unwrap();
-            text
-        });
-        Running {
-            stdin: process.stdin.take(),
-            stdout: BufReader::new(process.stdout.take().unwrap()),
-            stderr,
-            said: String::new(),
-            process,
+        Running::start(&mut self.client(arguments))
+    }
+
+    /// Starts a command as `wrapper` does, whose last argument is the program that it runs.
+    pub fn begin_through(&self, wrapper: &[&str], arguments: &[&str]) -> Running {
+        let client = self.client(arguments);
+        let mut command = Command::new(wrapper[0]);
+        command.args(&wrapper[1..]).arg(client.get_program()).args(client.get_args());
+        for (name, value) in client.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
         }
+        Running::start(&mut command)
     }
 
     /// Ends the server at once, as a crash would.
@@ -196,19 +196,86 @@ pub struct Running {
     process: Child,
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
-    stderr: JoinHandle<String>,
+    complained: Arc<Complained>,
+    complaining: JoinHandle<()>,
     said: String,
 }
 
+/// What a command has written to stderr so far.
+#[derive(Default)]
+struct Complained {
+    text: Mutex<(String, bool)>,
+    more: Condvar,
+}
+
 impl Running {
+    /// Starts `command` with its input and output in the hands of the test.
+    pub fn start(command: &mut Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        let mut stderr = BufReader::new(process.stderr.take().unwrap());
+        let complained = Arc::<Complained>::default();
+        let listener = complained.clone();
+        let complaining = std::thread::spawn(move || {
+            let mut line = String::new();
+            while stderr.read_line(&mut line).unwrap() > 0 {
+                listener.text.lock().unwrap().0.push_str(&line);
+                listener.more.notify_all();
+                line.clear();
+            }
+            listener.text.lock().unwrap().1 = true;
+            listener.more.notify_all();
+        });
+        Self {
+            stdin: process.stdin.take(),
+            stdout: BufReader::new(process.stdout.take().unwrap()),
+            complained,
+            complaining,
+            said: String::new(),
+            process,
+        }
+    }
+
     /// Waits until the command has written `line` to stdout.
     pub fn wait_for(&mut self, line: &str) {
+        self.wait_for_line(line, |read| read == line);
+    }
+
+    /// Waits until the command has written a line with `text` in it to stdout.
+    pub fn wait_for_line_with(&mut self, text: &str) {
+        self.wait_for_line(text, |read| read.contains(text));
+    }
+
+    fn wait_for_line(&mut self, wanted: &str, is_it: impl Fn(&str) -> bool) {
         let mut read = String::new();
-        while read.trim_end() != line {
+        while !is_it(read.trim_end()) {
             read.clear();
-            assert_ne!(self.stdout.read_line(&mut read).unwrap(), 0, "never said {line:?}");
+            assert_ne!(self.stdout.read_line(&mut read).unwrap(), 0, "never said {wanted:?}");
             self.said.push_str(&read);
         }
+    }
+
+    /// Waits until the command has written `text` to stdout, and nothing behind it.
+    pub fn wait_for_bytes(&mut self, text: &str) {
+        let mut read = vec![0; text.len()];
+        self.stdout.read_exact(&mut read).unwrap();
+        assert_eq!(str::from_utf8(&read), Ok(text));
+        self.said.push_str(text);
+    }
+
+    /// What the command has written to stdout, as far as it was waited for.
+    pub fn said(&self) -> &str {
+        &self.said
+    }
+
+    /// Waits until the command has written `text` to stderr.
+    pub fn wait_for_complaint(&self, text: &str) {
+        let written = self.complained.text.lock().unwrap();
+        let goes_on =
+            |(written, is_over): &mut (String, bool)| !written.contains(text) && !*is_over;
+        let (written, _) =
+            self.complained.more.wait_timeout_while(written, PATIENCE, goes_on).unwrap();
+        assert!(written.0.contains(text), "never complained of {text:?}: {}", written.0);
     }
 
     /// Writes to the stdin of the command.
@@ -220,11 +287,25 @@ impl Running {
         send_signal(&self.process, signal);
     }
 
+    /// Sends `signal` again and again, with pauses, until the command has ended.
+    pub fn signal_until_it_ends(&mut self, signal: Signal) {
+        while self.process.try_wait().unwrap().is_none() {
+            self.signal(signal);
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
     /// Closes the stdin of the command, and waits for its end.
     pub fn end(mut self) -> Ended {
         drop(self.stdin.take());
+        self.end_by_itself()
+    }
+
+    /// Waits for the end of the command, which can read on until then.
+    pub fn end_by_itself(mut self) -> Ended {
         self.stdout.read_to_string(&mut self.said).unwrap();
-        let stderr = self.stderr.join().unwrap();
+        self.complaining.join().unwrap();
+        let stderr = self.complained.text.lock().unwrap().0.clone();
         Ended { code: self.process.wait().unwrap().code(), stdout: self.said, stderr }
     }
 }

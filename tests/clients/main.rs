@@ -6,8 +6,9 @@
 
 #[path = "../harness/process.rs"]
 mod process;
+#[path = "../harness/skip.rs"]
+mod skip;
 
-use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -17,16 +18,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::process::{Process, without_settings};
-
-/// Says that a test was skipped, also where the test's output is captured.
-fn skip(test: &str, why: &str) {
-    assert!(
-        std::env::var_os("ONCED_REQUIRE_CLIENTS").is_none_or(|value| value != "1"),
-        "{test} cannot be skipped with ONCED_REQUIRE_CLIENTS=1: {why}"
-    );
-    // The macros would be captured; this is not.
-    std::io::stderr().write_all(format!("SKIPPED: {test}: {why}\n").as_bytes()).unwrap();
-}
+use crate::skip::skip;
 
 /// The tool that a variable names, or else the one on the PATH, if it runs.
 fn tool(variable: &str, name: &str, probe: &[&str]) -> Result<String, String> {

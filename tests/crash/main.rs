@@ -19,7 +19,7 @@ mod proof;
 mod stalled;
 
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use onced::pb::v1::idempotency_service_client::IdempotencyServiceClient;
@@ -63,6 +63,14 @@ fn data(dir: &TempDir) -> PathBuf {
     dir.path().join("data")
 }
 
+/// What the counters of a directory say is what a count of its records says.
+fn counters_are_right(directory: &Path) {
+    let inspected = run(onced().arg("inspect").arg(directory).args(["--limit", "0", "--json"]));
+    let report: serde_json::Value = serde_json::from_slice(&inspected.stdout).unwrap();
+    assert_eq!(report["wrong_counters"], 0, "{report}");
+    assert_eq!(inspected.status.code(), Some(0), "{report}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_acknowledged_is_lost_or_changed_by_kill_9() {
     let dir = TempDir::new().unwrap();
@@ -76,6 +84,7 @@ async fn nothing_acknowledged_is_lost_or_changed_by_kill_9() {
         println!("round {round}: {}", ledger.summary());
         let (status, log) = server.wait();
         assert_eq!(status.signal(), Some(Signal::KILL.as_raw()), "{log}");
+        counters_are_right(&data(&dir));
 
         server = Process::serve(&data(&dir), &small);
         ledger.check(server.address).await;

@@ -195,13 +195,13 @@ async fn a_directory_of_a_later_format_is_left_to_the_build_that_wrote_it() {
         db.put_cf(db.cf_handle("meta").unwrap(), b"format", format.to_be_bytes()).unwrap();
     };
 
-    write_format(2);
+    write_format(3);
     let (code, message) = refuses_to_serve(&data);
     assert_eq!(code, Some(3), "{message}");
-    let advice = "has format 2, this build reads format 1; use the build that wrote it";
+    let advice = "has format 3, this build reads format 2; use the build that wrote it";
     assert!(message.contains(advice), "{message}");
 
-    write_format(1);
+    write_format(2);
     let server = Process::serve(&data, &[]);
     let again = Caller::of(&server).await.reserve(&held).await.unwrap();
     assert_eq!(granted(again), token);

@@ -38,10 +38,11 @@ fn setting(name: &str, otherwise: u64) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn memory_files_and_disk_reach_a_level_and_expiry_is_no_cliff() {
+    let mixed = Duration::from_secs(setting("ONCED_TEST_SOAK_SECONDS", effort(3, 120)));
     let plan = Plan {
         keys: setting("ONCED_TEST_SOAK_KEYS", effort(10_000, 300_000)),
-        quiet: Duration::from_secs(effort(1, 15)),
-        mixed: Duration::from_secs(setting("ONCED_TEST_SOAK_SECONDS", effort(3, 120))),
+        quiet: (mixed / 8).max(Duration::from_secs(1)),
+        mixed,
     };
     let report = run::run(&plan).await;
     println!("{}", report.table);

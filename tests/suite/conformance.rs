@@ -24,6 +24,7 @@ mod leaving;
 mod poison;
 
 mod bounds;
+pub mod quotas;
 
 mod directory;
 
@@ -63,6 +64,9 @@ const EXCEPTIONS: &[Exception] = &[
             "promise_4_without_restart_grace_an_outage_counts_in_full",
             "promise_4_a_lease_in_its_grace_is_waited_for",
             "promise_2_commands_in_one_call_are_there_after_an_abrupt_end",
+            "promise_7_a_quota_counts_across_restarts_and_kills",
+            "promise_7_a_changed_quota_holds_from_the_next_start_on",
+            "promise_7_counters_say_what_a_count_says_whatever_happened",
         ],
     },
     Exception {
@@ -266,6 +270,15 @@ conformance! {
         promise_7_whoever_is_parked_takes_nobodys_place_in_flight,
         promise_7_a_full_store_grants_nothing_to_whoever_waits,
         promise_7_closing_tells_whoever_waits,
+    }
+    quotas {
+        promise_7_a_quota_of_keys_refuses_one_key_more_and_nothing_else,
+        promise_7_a_quota_of_bytes_counts_what_was_completed,
+        promise_7_what_is_over_does_not_count_purged_or_not,
+        promise_7_a_crowd_does_not_pass_a_quota,
+        promise_7_a_quota_counts_across_restarts_and_kills,
+        promise_7_a_changed_quota_holds_from_the_next_start_on,
+        promise_7_counters_say_what_a_count_says_whatever_happened,
     }
 }
 

@@ -21,7 +21,9 @@ use onced::storage::memory::MemoryEngine;
 use onced::storage::rocks::RocksEngine;
 use onced::storage::rocks::batch::{Change, Source as _};
 use onced::storage::rocks::schema::{Meta, Tables};
-use onced::storage::{Answering, Condition, Engine, EngineError, Patience, Purged, StoreOptions};
+use onced::storage::{
+    Answering, Condition, Engine, EngineError, Patience, Purged, Quota, StoreOptions,
+};
 use prost::Message as _;
 use prost_types::Duration as Span;
 use sha2::{Digest as _, Sha256};
@@ -34,7 +36,7 @@ use crate::server::{ServedEngine, TestServer, settings};
 use crate::stalled::StalledStore;
 
 /// The reasons, their codes, and the details that go with them besides the ErrorInfo.
-const TABLE: [(&str, Code, &[&str]); 13] = [
+const TABLE: [(&str, Code, &[&str]); 14] = [
     ("INVALID_FIELD", Code::InvalidArgument, &["BadRequest"]),
     ("FINGERPRINT_MISMATCH", Code::FailedPrecondition, &["PreconditionFailure"]),
     ("RESULT_CONFLICT", Code::FailedPrecondition, &["PreconditionFailure"]),
@@ -42,6 +44,7 @@ const TABLE: [(&str, Code, &[&str]); 13] = [
     ("LEASE_LOST", Code::Aborted, &[]),
     ("RESERVATION_NOT_FOUND", Code::NotFound, &["ResourceInfo"]),
     ("DEADLINE_TOO_SHORT", Code::DeadlineExceeded, &[]),
+    ("QUOTA_EXCEEDED", Code::ResourceExhausted, &["QuotaFailure", "RetryInfo"]),
     ("STORE_FULL", Code::ResourceExhausted, &["QuotaFailure", "RetryInfo"]),
     ("OVERLOADED", Code::Unavailable, &["RetryInfo"]),
     ("DRAINING", Code::Unavailable, &["RetryInfo"]),
@@ -643,11 +646,32 @@ async fn a_full_disk_takes_no_new_attempt_and_everything_that_ends_one() {
     expect(&client.reserve(again).await.unwrap_err(), "STORE_FULL");
 }
 
+#[tokio::test]
+async fn a_quota_that_is_used_up_names_the_namespace_and_which_quota_it_is() {
+    for (quota, subject) in [
+        (Quota { keys: Some(1), bytes: None }, "orders/quota_keys"),
+        (Quota { keys: None, bytes: Some(200) }, "orders/quota_bytes"),
+    ] {
+        let quotas = [(Namespace::new("orders".into()).unwrap(), quota)].into_iter().collect();
+        let engine = MemoryEngine::new(
+            Arc::new(SystemClock::new()),
+            &StoreOptions { quotas, ..StoreOptions::default() },
+        );
+        let mut client = ServedEngine::start(Arc::new(engine)).await.client().await;
+        grant(&mut client, reserve()).await;
+        let one_more = v1::ReserveRequest { key: "one more".into(), ..reserve() };
+        let details = expect(&client.reserve(one_more).await.unwrap_err(), "QUOTA_EXCEEDED");
+        let [violation] = &details.quota_failure().unwrap().violations[..] else { panic!() };
+        assert_eq!(violation.subject, subject);
+        client.complete(complete()).await.unwrap();
+    }
+}
+
 /// Stores under the key what no build of onced stores: an attempt that is not positive.
 fn damage(dir: &Path) {
     let record_key = [b"\x06orders", KEY.as_bytes()].concat();
     let tables = Tables::open(dir, &StoreOptions::default()).unwrap();
-    let mut stored = tables.read(&record_key).unwrap().unwrap();
+    let (mut stored, _) = tables.read(&record_key).unwrap().unwrap();
     stored.record.attempt = 0;
     tables.write(&[Change::Put { record_key, stored }], &Meta::default()).unwrap();
     tables.sync().unwrap();

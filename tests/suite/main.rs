@@ -5,11 +5,14 @@ mod batches;
 mod conformance;
 mod decide_model;
 mod decide_table;
+#[path = "../harness/dice.rs"]
+mod dice;
 mod engines;
 mod errors;
 #[path = "../harness/http2.rs"]
 mod http2;
 mod lifecycle;
+mod namespaces;
 mod old_data;
 #[path = "../harness/proof.rs"]
 mod proof;

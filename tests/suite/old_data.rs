@@ -1,8 +1,8 @@
 //! Data directories of every released format, opened by this build.
 //!
-//! `tests/fixtures/data-directory-1` is what the first format left when its server was killed:
-//! one half of the records in a table, the other half in the log only. It is never edited. To
-//! make the fixture of another format, run this test with `ONCED_TEST_WRITE_FIXTURE` set to
+//! `tests/fixtures/data-directory-N` is what format N left when its server was killed: one half
+//! of the records in a table, the other half in the log only. They are never edited. To make
+//! the fixture of another format, run this test with `ONCED_TEST_WRITE_FIXTURE` set to
 //! an empty folder, and keep what lies there beside the others.
 
 use std::path::Path;
@@ -10,6 +10,7 @@ use std::path::Path;
 use onced::domain::{Decision, FencingToken, LeaseExpiryAction, Outcome, Refusal, Span, State};
 use onced::storage::rocks::inspect::Inspection;
 
+use crate::conformance::quotas::counters_and_counts;
 use crate::engines::{
     ANN, BOB, CLEO, Kind, Lab, MORNING, Need, RETENTION, Store, complete, complete_with,
     copy_files, granted, hold_for, leave, release, renew, reserve, reserve_for, reserve_with,
@@ -119,6 +120,9 @@ fn opens(path: &Path) {
     holds(&store, "table");
     let store = lab.kill(store).unwrap();
     holds(&store, "log");
+    drop(store);
+    let [counters, counts] = counters_and_counts(&lab.directory(Need::Restart).unwrap());
+    assert_eq!(counters, counts);
 }
 
 #[test]
@@ -144,12 +148,15 @@ fn a_directory_of_this_build_is_read_back() {
 }
 
 #[test]
-fn a_directory_of_format_1_is_read() {
-    opens(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data-directory-1"));
+fn a_directory_of_every_released_format_is_read() {
+    for format in 1..=2 {
+        let fixture = format!("tests/fixtures/data-directory-{format}");
+        opens(&Path::new(env!("CARGO_MANIFEST_DIR")).join(fixture));
+    }
     Row {
         promise: "2 durable before answered, 3 fencing tokens rise",
         attack: "a data directory of each released format, opened by this build",
-        times: "1 directory, 14 records and 20 purged ones",
+        times: "2 directories, in each 14 records and 20 purged ones",
         lost: 0,
     }
     .report();

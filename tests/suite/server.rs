@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use onced::api::{IdempotencyApi, Limits, Waits};
+use onced::api::{IdempotencyApi, Policies, Waits};
 use onced::config::Settings;
 use onced::pb::v1::idempotency_service_client::IdempotencyServiceClient;
 use onced::pb::v1::idempotency_service_server::IdempotencyServiceServer;
@@ -100,7 +100,7 @@ impl ServedEngine {
         let (stop, stopped) = oneshot::channel();
         let api = IdempotencyServiceServer::new(IdempotencyApi::new(
             engine,
-            Limits::default(),
+            Arc::new(Policies::default()),
             Waits::unbroken(),
         ));
         let serving = Server::builder().add_service(api).serve_with_incoming_shutdown(

@@ -8,6 +8,7 @@ use super::Selection;
 use crate::api::encode::timestamp;
 use crate::cli::{Exit, json, text};
 use crate::domain::{LeaseExpiryAction, Moment, Outcome, Phase, Record, State, phase_of};
+use crate::storage::Usages;
 use crate::storage::rocks::inspect::{Found, Marks};
 
 /// Every phase that a stored record can be in, and its name in the order of a life.
@@ -38,11 +39,22 @@ pub(super) struct Report {
     damaged_listing: Vec<Value>,
     /// Whether damage ended the reading before the end.
     is_cut_short: bool,
+    /// What each namespace has on record.
+    usages: Usages,
+    /// The same by the counters; `None` where the format has none.
+    counters: Option<Usages>,
 }
 
 impl Report {
-    pub(super) fn new(marks: Marks, selection: Selection, limit: usize) -> Self {
+    pub(super) fn new(
+        marks: Marks,
+        counters: Option<Usages>,
+        selection: Selection,
+        limit: usize,
+    ) -> Self {
         Self {
+            usages: Usages::new(),
+            counters,
             marks,
             selection,
             limit,
@@ -62,7 +74,8 @@ impl Report {
     /// Counts what was found, and lists it if there is room.
     pub(super) fn take(&mut self, found: Found<'_>) {
         match found {
-            Found::Record { namespace, key, record } => {
+            Found::Record { namespace, key, record, bytes } => {
+                self.count(namespace.as_bytes(), bytes);
                 if !self.selection.has(namespace, key) {
                     return;
                 }
@@ -74,7 +87,8 @@ impl Report {
                     self.listing.push(listed(namespace, key, phase, &record));
                 }
             }
-            Found::Damaged { record_key } => {
+            Found::Damaged { record_key, namespace, bytes } => {
+                self.count(namespace, bytes);
                 self.damaged += 1;
                 if self.damaged_listing.len() < self.limit {
                     self.damaged_listing.push(json!({ "record_key": json::hex(record_key) }));
@@ -83,13 +97,74 @@ impl Report {
         }
     }
 
+    /// Everything counts, selected or not: the counters know no selection.
+    fn count(&mut self, namespace: &[u8], bytes: u64) {
+        let usage = match self.usages.get_mut(namespace) {
+            Some(usage) => usage,
+            None => self.usages.entry(namespace.to_vec()).or_default(),
+        };
+        usage.keys += 1;
+        usage.bytes += bytes;
+    }
+
     /// Damage ended the reading: what lies behind it is not known.
     pub(super) fn cut_short(&mut self) {
         self.is_cut_short = true;
     }
 
     pub(super) fn exit(&self) -> Exit {
-        if self.damaged > 0 || self.is_cut_short { Exit::Refused } else { Exit::Done }
+        let is_damaged = self.damaged > 0 || self.is_cut_short || self.wrong_counters() > Some(0);
+        if is_damaged { Exit::Refused } else { Exit::Done }
+    }
+
+    /// The counters, where they can be held against what was found: all of it was read.
+    fn comparable(&self) -> Option<&Usages> {
+        self.counters.as_ref().filter(|_| !self.is_cut_short)
+    }
+
+    /// Whether the counter of a namespace says what was found in it.
+    fn is_right(&self, namespace: &[u8]) -> Option<bool> {
+        let counters = self.comparable()?;
+        Some(counters.get(namespace) == self.usages.get(namespace))
+    }
+
+    /// Every namespace that has a record or a counter.
+    fn namespaces(&self) -> Vec<&Vec<u8>> {
+        let counted = self.counters.iter().flat_map(Usages::keys);
+        let mut names: Vec<_> = self.usages.keys().chain(counted).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// How many counters say something else than what was found.
+    fn wrong_counters(&self) -> Option<usize> {
+        self.comparable()?;
+        let names = self.namespaces().into_iter();
+        Some(names.filter(|name| self.is_right(name) == Some(false)).count())
+    }
+
+    /// What the namespaces have, those with a wrong counter first.
+    fn namespace_listing(&self) -> Vec<Value> {
+        let is_selected = |name: &&Vec<u8>| {
+            self.selection.namespace.as_ref().is_none_or(|only| only.as_bytes() == name.as_slice())
+        };
+        let mut names: Vec<_> = self.namespaces().into_iter().filter(is_selected).collect();
+        names.sort_by_key(|name| self.is_right(name) != Some(false));
+        let listed = |name: &Vec<u8>| {
+            let found = self.usages.get(name).copied().unwrap_or_default();
+            let counters = self.counters.as_ref();
+            let counter = counters.map(|counters| counters.get(name).copied().unwrap_or_default());
+            json!({
+                "namespace": String::from_utf8_lossy(name),
+                "keys": found.keys,
+                "bytes": found.bytes,
+                "counter_keys": counter.map(|usage| usage.keys),
+                "counter_bytes": counter.map(|usage| usage.bytes),
+                "counter_is_right": self.is_right(name),
+            })
+        };
+        names.into_iter().take(self.limit).map(listed).collect()
     }
 
     fn summary(&self, path: &Path) -> Value {
@@ -104,6 +179,8 @@ impl Report {
             "runs": self.marks.runs,
             "records": records,
             "damaged_records": self.damaged,
+            "namespaces": self.namespaces().len(),
+            "wrong_counters": self.wrong_counters(),
             "read_to_the_end": !self.is_cut_short,
         })
     }
@@ -111,6 +188,7 @@ impl Report {
     pub(super) fn to_json(&self, path: &Path) -> Value {
         let mut value = self.summary(path);
         value["damaged_listing"] = json!(self.damaged_listing);
+        value["namespace_listing"] = json!(self.namespace_listing());
         value["listing"] = json!(self.listing);
         value
     }
@@ -124,9 +202,13 @@ impl Report {
                 page.push_str(&format!("{}\n", cell(&entry["record_key"])));
             }
         }
-        if !self.listing.is_empty() {
-            page.push('\n');
-            page.push_str(&columns(&self.listing));
+        for (rows, headings) in
+            [(&self.namespace_listing(), &NAMESPACE_COLUMNS[..]), (&self.listing, &COLUMNS)]
+        {
+            if !rows.is_empty() {
+                page.push('\n');
+                page.push_str(&columns(rows, headings));
+            }
         }
         let known: u64 = self.counts.iter().sum();
         let unlisted = known - u64::try_from(self.listing.len()).unwrap_or(known);
@@ -189,16 +271,27 @@ const COLUMNS: [(&str, &str); 9] = [
     ("HOLDER", "holder"),
 ];
 
-/// The records under headings, aligned.
-fn columns(records: &[Value]) -> String {
-    let headings = COLUMNS.map(|(heading, _)| heading.to_owned());
-    let mut rows = vec![headings];
-    rows.extend(records.iter().map(|record| COLUMNS.map(|(_, name)| cell(&record[name]))));
-    let widths: [usize; COLUMNS.len()] =
-        std::array::from_fn(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0));
+/// What people are shown of a namespace.
+const NAMESPACE_COLUMNS: [(&str, &str); 6] = [
+    ("NAMESPACE", "namespace"),
+    ("KEYS", "keys"),
+    ("BYTES", "bytes"),
+    ("COUNTER IS RIGHT", "counter_is_right"),
+    ("COUNTER KEYS", "counter_keys"),
+    ("COUNTER BYTES", "counter_bytes"),
+];
+
+/// Objects under headings, aligned. Each heading goes with the name of a value.
+fn columns(objects: &[Value], headings: &[(&str, &str)]) -> String {
+    let mut rows: Vec<Vec<_>> = vec![headings.iter().map(|(it, _)| (*it).to_owned()).collect()];
+    let values = |object: &Value| headings.iter().map(|(_, name)| cell(&object[*name])).collect();
+    rows.extend(objects.iter().map(values));
+    let widths: Vec<usize> = (0..headings.len())
+        .map(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0))
+        .collect();
     let mut lines = String::new();
     for row in rows {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
         lines.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
         lines.push('\n');
     }
@@ -209,6 +302,7 @@ fn columns(records: &[Value]) -> String {
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
+        Value::Bool(is) => if *is { "yes" } else { "no" }.to_owned(),
         Value::String(text) => text::shown(text).replace(['\n', '\t'], " "),
         other => other.to_string(),
     }

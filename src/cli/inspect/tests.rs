@@ -12,6 +12,7 @@ use crate::domain::{
     Completion, FencingToken, Fingerprint, LeaseExpiryAction, Moment, Outcome, OwnerToken, Record,
     Response, Span, State,
 };
+use crate::storage::Usage;
 use crate::storage::rocks::inspect::{Found, Marks};
 
 /// The first of August 2026, and this many seconds more.
@@ -65,11 +66,11 @@ fn report(selection: Selection, limit: usize) -> Report {
         clock_high_water: Some(at(0)),
         runs: 3,
     };
-    Report::new(marks, selection, limit)
+    Report::new(marks, None, selection, limit)
 }
 
 fn take(report: &mut Report, key: &str, record: Record) {
-    report.take(Found::Record { namespace: "orders", key, record });
+    report.take(Found::Record { namespace: "orders", key, record, bytes: 100 });
 }
 
 #[test]
@@ -109,8 +110,18 @@ fn a_report_as_json() {
                 "held": 0, "lapsed": 0, "in_doubt": 0, "released": 0, "completed": 1, "vacant": 0,
             },
             "damaged_records": 0,
+            "namespaces": 1,
+            "wrong_counters": null,
             "read_to_the_end": true,
             "damaged_listing": [],
+            "namespace_listing": [{
+                "namespace": "orders",
+                "keys": 1,
+                "bytes": 100,
+                "counter_keys": null,
+                "counter_bytes": null,
+                "counter_is_right": null,
+            }],
             "listing": [{
                 "namespace": "orders",
                 "key": "order-1",
@@ -142,7 +153,7 @@ fn a_report_for_people() {
     take(&mut report, "order-1", completed());
     take(&mut report, "two\nlines\u{1b}", reserved(at(1), LeaseExpiryAction::Takeover));
     take(&mut report, "order-3", completed());
-    report.take(Found::Damaged { record_key: b"\xff\x00" });
+    report.take(Found::Damaged { record_key: b"\xff\x00", namespace: b"\x00", bytes: 2 });
     assert_eq!(
         report.to_text(Path::new("data")),
         "\
@@ -158,10 +169,15 @@ records
   completed         2
   vacant            0
 damaged records     1
+namespaces          2
 read to the end     yes
 
 DAMAGED, by the bytes of the stored key
 ff00
+
+NAMESPACE  KEYS  BYTES  COUNTER IS RIGHT  COUNTER KEYS  COUNTER BYTES
+\\u{0}      1     2      -                 -             -
+orders     3     300    -                 -             -
 
 STATE      NAMESPACE  KEY              ATTEMPT  FENCING  LEASE UNTIL           RESULT  \
 RETAINED UNTIL        HOLDER
@@ -199,7 +215,7 @@ fn a_selection_is_by_namespace_and_by_the_beginning_of_the_key() {
         let mut report = report(selection, 10);
         take(&mut report, "order-1", completed());
         take(&mut report, "invoice-1", completed());
-        report.take(Found::Damaged { record_key: b"" });
+        report.take(Found::Damaged { record_key: b"", namespace: b"", bytes: 0 });
         let value = report.to_json(Path::new("data"));
         let keys: Vec<_> = value["listing"].as_array().unwrap().iter().map(|r| &r["key"]).collect();
         assert_eq!(value["records"]["completed"], json!(keys.len()));
@@ -217,7 +233,7 @@ fn a_selection_is_by_namespace_and_by_the_beginning_of_the_key() {
 fn what_is_not_listed_is_counted_and_damage_is_a_refusal() {
     let mut none_listed = report(Selection::default(), 0);
     take(&mut none_listed, "order-1", completed());
-    none_listed.take(Found::Damaged { record_key: b"\x01" });
+    none_listed.take(Found::Damaged { record_key: b"\x01", namespace: b"", bytes: 1 });
     let value = none_listed.to_json(Path::new("data"));
     assert_eq!((&value["listing"], &value["damaged_listing"]), (&json!([]), &json!([])));
     assert_eq!((&value["records"]["completed"], &value["damaged_records"]), (&json!(1), &json!(1)));
@@ -227,4 +243,59 @@ fn what_is_not_listed_is_counted_and_damage_is_a_refusal() {
     cut.cut_short();
     assert_eq!(cut.exit(), Exit::Refused);
     assert_eq!(cut.to_json(Path::new("data"))["read_to_the_end"], Value::Bool(false));
+}
+
+/// The report of a directory whose counters say this.
+fn counted(counters: &[(&str, u64, u64)]) -> Report {
+    let marks = Marks { fencing_high_water: None, clock_high_water: None, runs: 1 };
+    let counters = counters
+        .iter()
+        .map(|(name, keys, bytes)| (name.as_bytes().to_vec(), Usage { keys: *keys, bytes: *bytes }))
+        .collect();
+    Report::new(marks, Some(counters), Selection::default(), 10)
+}
+
+#[test]
+fn counters_that_say_what_is_there_are_right() {
+    let mut report = counted(&[("orders", 2, 200)]);
+    take(&mut report, "order-1", completed());
+    take(&mut report, "order-2", completed());
+    let value = report.to_json(Path::new("data"));
+    assert_eq!(value["wrong_counters"], 0);
+    assert_eq!(value["namespace_listing"][0]["counter_is_right"], true);
+    assert_eq!(report.exit(), Exit::Done);
+}
+
+#[test]
+fn counters_that_say_anything_else_are_named_first_and_are_damage() {
+    let mut report = counted(&[("mail", 1, 1), ("orders", 2, 201)]);
+    report.take(Found::Record { namespace: "a", key: "k", record: completed(), bytes: 5 });
+    take(&mut report, "order-1", completed());
+    take(&mut report, "order-2", completed());
+    let value = report.to_json(Path::new("data"));
+    assert_eq!((&value["namespaces"], &value["wrong_counters"]), (&json!(3), &json!(3)));
+    assert_eq!(
+        value["namespace_listing"][1],
+        json!({
+            "namespace": "mail",
+            "keys": 0,
+            "bytes": 0,
+            "counter_keys": 1,
+            "counter_bytes": 1,
+            "counter_is_right": false,
+        })
+    );
+    assert_eq!(report.exit(), Exit::Refused);
+
+    let mut partly = counted(&[("a", 1, 5), ("orders", 2, 201)]);
+    partly.take(Found::Record { namespace: "a", key: "k", record: completed(), bytes: 5 });
+    take(&mut partly, "order-1", completed());
+    let value = partly.to_json(Path::new("data"));
+    assert_eq!(value["wrong_counters"], 1);
+    assert_eq!(value["namespace_listing"][0]["namespace"], "orders");
+    assert_eq!(value["namespace_listing"][1]["counter_is_right"], true);
+
+    // Where damage ended the reading, nothing can be said of them.
+    partly.cut_short();
+    assert_eq!(partly.to_json(Path::new("data"))["wrong_counters"], Value::Null);
 }

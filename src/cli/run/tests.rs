@@ -5,56 +5,128 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
+use clap::Parser as _;
 use prost_types::Timestamp;
 
+use super::capture::{Capture, Gap, Kept, keep_both};
 use super::child::code_of;
 use super::identity::{digest, this_process};
 use super::lease::Lease;
-use super::output::{Captured, KEPT_BYTES, Recorded};
-use super::replay::replay;
-use crate::cli::Exit;
+use super::notice::Notices;
+use super::options::Replayed;
+use super::recording::Recording;
+use super::replay;
+use crate::cli::{Cli, Command, Exit};
 use crate::pb::v1::{self, Completion, Response};
+
+fn parse(line: &str) -> Command {
+    Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{error}")).command
+}
 
 fn words(words: &[&str]) -> Vec<OsString> {
     words.iter().map(OsString::from).collect()
 }
 
-fn captured(bytes: &[u8], truncated: bool) -> Captured {
-    Captured { bytes: bytes.to_vec(), truncated }
+fn kept(bytes: &[u8]) -> Kept {
+    Kept { bytes: bytes.to_vec(), gap: None }
+}
+
+fn kept_around(bytes: &[u8], at: usize, omitted: u64) -> Kept {
+    Kept { bytes: bytes.to_vec(), gap: Some(Gap { at, bytes: omitted }) }
+}
+
+/// A capture of `chunks` in at most `room` bytes.
+fn capture(room: usize, chunks: &[&[u8]]) -> Capture {
+    let mut capture = Capture::new(room);
+    for chunk in chunks {
+        capture.push(chunk);
+    }
+    capture
+}
+
+#[test]
+fn a_stream_is_kept_whole_up_to_its_bound() {
+    for room in [6, 7, 100] {
+        assert_eq!(capture(room, &[b"abc", b"", b"def"]).keep(room), kept(b"abcdef"));
+    }
+    assert_eq!(capture(0, &[]).keep(0), kept(b""));
+}
+
+#[test]
+fn of_a_longer_stream_the_beginning_and_the_end_are_kept() {
+    let long = b"0123456789abcdef";
+    for chunk in [1, 2, 3, 5, 16] {
+        let chunks: Vec<_> = long.chunks(chunk).collect();
+        assert_eq!(capture(5, &chunks).keep(5), kept_around(b"012ef", 3, 11), "{chunk}");
+        assert_eq!(capture(1, &chunks).keep(1), kept_around(b"0", 1, 15), "{chunk}");
+        assert_eq!(capture(0, &chunks).keep(0), kept_around(b"", 0, 16), "{chunk}");
+    }
+}
+
+#[test]
+fn what_is_kept_is_what_a_plain_cut_of_the_whole_would_be() {
+    let whole: Vec<u8> = (0..40).collect();
+    for length in 0..whole.len() {
+        for captured in 0..length + 2 {
+            for room in 0..=captured {
+                let chunks: Vec<_> = whole[..length].chunks(3).collect();
+                let kept = capture(captured, &chunks).keep(room);
+                assert_eq!(kept.bytes.len(), length.min(room), "{length} {captured} {room}");
+                let (head, tail) = kept.bytes.split_at(kept.gap.map_or(0, |gap| gap.at));
+                assert!(whole[..length].starts_with(head), "{length} {captured} {room}");
+                assert!(whole[..length].ends_with(tail), "{length} {captured} {room}");
+                let missing = kept.gap.map_or(0, |gap| gap.bytes);
+                assert_eq!(kept.bytes.len() as u64 + missing, length as u64);
+            }
+        }
+    }
+}
+
+#[test]
+fn two_streams_share_their_room_and_neither_starves_the_other() {
+    let both = |first: usize, second: usize, room: usize| {
+        let capture_of = |length| capture(room, &[&vec![b'x'; length]]);
+        let (first, second) = keep_both(capture_of(first), capture_of(second), room);
+        (first.bytes.len(), second.bytes.len())
+    };
+    assert_eq!(both(3, 4, 10), (3, 4));
+    assert_eq!(both(9, 1, 10), (9, 1));
+    assert_eq!(both(20, 1, 10), (9, 1));
+    assert_eq!(both(1, 20, 10), (1, 9));
+    assert_eq!(both(20, 20, 10), (5, 5));
+    assert_eq!(both(20, 20, 11), (5, 6));
+    assert_eq!(both(20, 20, 0), (0, 0));
 }
 
 #[test]
 fn what_was_recorded_is_what_is_replayed() {
     for (stdout, stderr) in [
-        (captured(b"out\n", false), captured(b"err\n", false)),
-        (captured(b"", false), captured(&[0xff, 0x00], true)),
-        (captured(b"cut", true), captured(b"", false)),
+        (kept(b"out\n"), kept(b"err\n")),
+        (kept(b""), kept_around(&[0xff, 0x00], 1, 7)),
+        (kept_around(b"cut", 3, u64::MAX), kept(b"")),
     ] {
-        let recorded = Recorded { code: 7, stdout, stderr };
-        let response = recorded.to_response();
+        let recording = Recording { code: 7, stdout, stderr };
+        let response = recording.to_response();
         assert_eq!(response.status_code, 7);
-        assert_eq!(Recorded::of_response(&response), Some(recorded));
+        assert_eq!(Recording::of_response(&response), Some(recording));
     }
 }
 
 #[test]
 fn the_payload_is_readable_text() {
-    let recorded =
-        Recorded { code: 0, stdout: captured(b"done\n", false), stderr: captured(b"hm\n", false) };
-    assert_eq!(recorded.to_response().payload, b"done\nhm\n");
+    let recording = Recording { code: 0, stdout: kept(b"done\n"), stderr: kept(b"hm\n") };
+    assert_eq!(recording.to_response().payload, b"done\nhm\n");
 }
 
 #[test]
 fn a_full_recording_fits_into_what_the_server_stores_by_default() {
-    let mut stream = Captured::default();
-    stream.push(&vec![b'x'; KEPT_BYTES - 1]);
-    assert!(!stream.truncated);
-    stream.push(b"xy");
-    stream.push(b"z");
-    assert!(stream.truncated);
-    assert_eq!(stream.bytes.len(), KEPT_BYTES);
-
-    let response = Recorded { code: 255, stdout: stream.clone(), stderr: stream }.to_response();
+    let Command::Run(run) = parse("onced run key -- true") else { panic!("is run") };
+    let long = vec![b'x'; run.max_output + 1];
+    let captures = [&long, &long].map(|long| capture(run.max_output, &[long]));
+    let [stdout, stderr] = captures;
+    let (stdout, stderr) = keep_both(stdout, stderr, run.max_output);
+    let response = Recording { code: 255, stdout, stderr }.to_response();
+    assert_eq!(response.payload.len(), run.max_output);
     let metadata: usize =
         response.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
     let size = response.payload.len() + response.content_type.len() + metadata;
@@ -63,13 +135,30 @@ fn a_full_recording_fits_into_what_the_server_stores_by_default() {
 
 #[test]
 fn a_response_of_somebody_else_is_not_taken_for_a_recording() {
-    let ours = Recorded { code: 0, stdout: captured(b"out", false), stderr: captured(b"", false) };
+    let ours = Recording { code: 0, stdout: kept_around(b"out", 1, 5), stderr: kept(b"") };
     let ours = ours.to_response();
-    let other_type = Response { content_type: "text/plain".to_owned(), ..ours.clone() };
-    let other_code = Response { status_code: 404, ..ours.clone() };
-    let other_split = Response { payload: b"ou".to_vec(), ..ours.clone() };
-    for response in [other_type, other_code, other_split] {
-        assert_eq!(Recorded::of_response(&response), None);
+    let with = |name: &str, value: &str| {
+        let mut response = ours.clone();
+        response.metadata.insert(name.to_owned(), value.to_owned());
+        response
+    };
+    let without = |name: &str| {
+        let mut response = ours.clone();
+        assert!(response.metadata.remove(name).is_some());
+        response
+    };
+    for response in [
+        Response { content_type: "text/plain".to_owned(), ..ours.clone() },
+        Response { status_code: 404, ..ours.clone() },
+        Response { payload: b"ou".to_vec(), ..ours.clone() },
+        without("stdout_bytes"),
+        without("stdout_omitted_at"),
+        without("stdout_omitted_bytes"),
+        with("stdout_omitted_at", "4"),
+        with("stdout_omitted_bytes", "-1"),
+        with("stderr_omitted_at", "0"),
+    ] {
+        assert_eq!(Recording::of_response(&response), None, "{response:?}");
     }
 }
 
@@ -81,9 +170,11 @@ fn a_replay_ends_as_the_command_did() {
         response_omitted,
         ..Completion::default()
     };
-    let recorded =
-        Recorded { code: 42, stdout: captured(b"", false), stderr: captured(b"", false) };
-    let ours = completion(v1::Result::Failed, recorded.to_response(), false);
+    let replay = |completion: &Completion| {
+        replay(completion, Replayed::ExitCode, Notices { is_quiet: true })
+    };
+    let recording = Recording { code: 42, stdout: kept(b""), stderr: kept(b"") };
+    let ours = completion(v1::Result::Failed, recording.to_response(), false);
     assert_eq!(replay(&ours), Exit::Command(42));
 
     let omitted = Response { status_code: 42, ..Response::default() };
@@ -94,6 +185,33 @@ fn a_replay_ends_as_the_command_did() {
     assert_eq!(replay(&completion(v1::Result::Succeeded, foreign(), true)), Exit::Command(0));
     assert_eq!(replay(&completion(v1::Result::Succeeded, foreign(), false)), Exit::Command(0));
     assert_eq!(replay(&completion(v1::Result::Failed, foreign(), false)), Exit::Command(1));
+}
+
+#[test]
+fn refusals_have_the_exit_codes_that_were_asked_for() {
+    let exits = |line: &str| {
+        let Command::Run(run) = parse(line) else { panic!("is run") };
+        (run.conflict(), run.error(Exit::Refused), run.error(Exit::Unavailable))
+    };
+    let plain = exits("onced run key -- true");
+    assert_eq!(plain, (Exit::Refused, Exit::Refused, Exit::Unavailable));
+    let conflict = exits("onced run key -E 0 -- true");
+    assert_eq!(conflict, (Exit::Command(0), Exit::Refused, Exit::Unavailable));
+    let error = exits("onced run key --error-exit-code 125 -- true");
+    assert_eq!(error, (Exit::Refused, Exit::Command(125), Exit::Command(125)));
+}
+
+#[test]
+fn a_key_is_bound_to_the_command_unless_something_else_is_said() {
+    let fingerprint = |options: &str| {
+        let Command::Run(run) = parse(&format!("onced run key {options}-- true")) else {
+            panic!("is run")
+        };
+        run.reservation().unwrap_or_else(|_| panic!("{options}")).fingerprint
+    };
+    assert_eq!(fingerprint(""), digest(&words(&["true"])));
+    assert_eq!(fingerprint("--fingerprint 00ff "), [0x00, 0xff]);
+    assert!(fingerprint("--no-fingerprint ").is_empty());
 }
 
 #[test]

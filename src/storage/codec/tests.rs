@@ -196,7 +196,34 @@ proptest! {
 
     #[test]
     fn every_record_is_read_as_it_was_written(stored in any_stored()) {
+        let length = encoded_len(&stored.record, stored.indexed_at, stored.run);
+        prop_assert_eq!(length, encode(&stored).len());
         prop_assert_eq!(decode(&encode(&stored)), Ok(stored));
+    }
+}
+
+/// Where the length of the payload, or of the message around it, takes one more byte.
+#[test]
+fn the_length_is_known_without_encoding_at_every_size_of_the_payload() {
+    let sizes = [0, 1, 40, 60, 100, 127, 128, 16_300, 16_383, 16_384, 2_097_000, 2_097_152];
+    for size in sizes.into_iter().flat_map(|size| size..size + 64) {
+        let response = Response { payload: vec![7; size], ..Response::default() };
+        let completion = Completion {
+            result: Outcome::Succeeded,
+            response,
+            response_omitted: false,
+            response_digest: [7; 32],
+            response_size_bytes: size as u64,
+            completed_at: Moment::from_millis(THEN),
+            retained_until: Moment::from_millis(THEN + DAY_MILLIS),
+            attempt: 1,
+            fencing_token: FencingToken::FIRST,
+            late: false,
+        };
+        let record = Record { state: State::Completed(Arc::new(completion)), ..shop_record() };
+        let stored = Stored { record, indexed_at: Moment::from_millis(THEN), run: 1 };
+        let length = encoded_len(&stored.record, stored.indexed_at, stored.run);
+        assert_eq!(length, encode(&stored).len(), "{size}");
     }
 }
 

@@ -10,27 +10,46 @@
 //! reason to look: a record that is still retained gets a new one. So an entry that is too
 //! early is left alone (a renewal or a completion then writes nothing but the record), and
 //! one that is a little late only costs space for a little longer. Only an entry that is
-//! much too late, or that is due, is moved.
+//! much too late, or that is due, is moved. In a namespace with a quota none is late: what is
+//! over is found through the index, and must not count.
+//!
+//! # Why counters are written as what they are
+//!
+//! What a namespace has on record is counted in the step that changes it: the batch knows what
+//! it replaces, and writes the sum beside the records. A counter that is added to by the store
+//! would not have to be read; but then a quota could not be decided on.
 
 use std::collections::HashMap;
 use std::collections::hash_map;
 use std::sync::Arc;
 
 use crate::domain::{
-    Command, Decision, FencingToken, Moment, Phase, Record, Span, State, Write, decide, phase_of,
-    purge,
+    Command, Decision, FencingToken, Moment, Phase, QuotaKind, Record, Refusal, Span, State, Write,
+    decide, phase_of, purge,
 };
-use crate::storage::EngineError;
-use crate::storage::codec::Stored;
+use crate::storage::codec::{self, Stored};
+use crate::storage::quota::{FREED, LOOKED_AT};
 use crate::storage::round::Store;
+use crate::storage::{EngineError, Quota, Quotas, Usage, keys};
 
 /// How late an index entry may be: this, or an eighth of the time until retention is over.
 const INDEX_SLACK: Span = Span::from_secs(60);
 
 /// Where a batch reads what it has not written itself.
 pub trait Source {
-    /// The record under `record_key`.
-    fn read(&self, record_key: &[u8]) -> Result<Option<Stored>, EngineError>;
+    /// The record under `record_key`, and how many bytes it takes there.
+    fn read(&self, record_key: &[u8]) -> Result<Option<(Stored, usize)>, EngineError>;
+
+    /// What the namespace with this name has on record.
+    fn usage(&self, namespace: &[u8]) -> Result<Usage, EngineError>;
+
+    /// The index entries from `from` on that are due at `now`, at most `limit`.
+    fn due(
+        &self,
+        from: &[u8],
+        now: Moment,
+        limit: usize,
+    ) -> Result<Vec<(Moment, Vec<u8>)>, EngineError>;
 }
 
 /// One change to the tables.
@@ -61,6 +80,13 @@ pub enum Change {
         at: Moment,
         /// Its record.
         record_key: Vec<u8>,
+    },
+    /// A namespace has so much on record.
+    Count {
+        /// The bytes of its name.
+        namespace: Vec<u8>,
+        /// How much.
+        usage: Usage,
     },
 }
 
@@ -126,6 +152,10 @@ pub struct Setting {
     pub grace: Arc<[GraceWindow]>,
     /// Whether new attempts are refused because the disk is nearly full.
     pub refuse_grants: bool,
+    /// How much each namespace may have on record.
+    pub quotas: Arc<Quotas>,
+    /// No entry of the expiry index lies before this one.
+    pub swept_to: Vec<u8>,
 }
 
 /// Commands that are decided together.
@@ -133,6 +163,8 @@ pub struct Batch<'a, S> {
     source: &'a S,
     setting: Setting,
     overlay: HashMap<Vec<u8>, Entry>,
+    /// Of every namespace in which a record changes.
+    tallies: HashMap<Vec<u8>, Tally>,
     stale: Vec<Change>,
 }
 
@@ -141,6 +173,19 @@ struct Entry {
     indexed_at: Option<Moment>,
     record: Option<Record>,
     changed: bool,
+    /// How many bytes it counts for in its namespace; `None`: it is not on record.
+    counted: Option<u64>,
+}
+
+/// What a namespace has on record, and may have.
+struct Tally {
+    quota: Quota,
+    /// What the disk says.
+    stored: Usage,
+    /// What there is with what this batch changes.
+    usage: Usage,
+    /// Whether what is over was freed already.
+    freed: bool,
 }
 
 /// What a batch comes to.
@@ -155,7 +200,8 @@ pub struct Outcome {
 impl<'a, S: Source> Batch<'a, S> {
     /// An empty batch over `source`.
     pub fn new(source: &'a S, setting: Setting) -> Self {
-        Self { source, setting, overlay: HashMap::new(), stale: Vec::new() }
+        let (overlay, tallies) = (HashMap::new(), HashMap::new());
+        Self { source, setting, overlay, tallies, stale: Vec::new() }
     }
 
     /// Decides `command`. The flag says whether it changed anything.
@@ -164,30 +210,81 @@ impl<'a, S: Source> Batch<'a, S> {
         record_key: &[u8],
         command: &Command,
     ) -> Result<(Decision, bool), EngineError> {
+        let answer = self.decide(record_key, command)?;
+        let is_refused = matches!(answer.0, Decision::Refused(Refusal::QuotaExceeded(_)));
+        if is_refused && self.free(keys::namespace_of(record_key))? {
+            return self.decide(record_key, command);
+        }
+        Ok(answer)
+    }
+
+    fn decide(
+        &mut self,
+        record_key: &[u8],
+        command: &Command,
+    ) -> Result<(Decision, bool), EngineError> {
         let Setting { now, next_fencing_token, refuse_grants, .. } = self.setting;
         let entry = self.entry(record_key)?;
+        let was_vacant = phase_of(entry.record.as_ref(), now) == Phase::Vacant;
         let transition = decide(entry.record.as_ref(), command, now, next_fencing_token);
-        let changed = match transition.write {
-            Write::Keep => false,
-            Write::Put(record) => {
-                let is_grant = record.fencing_token == next_fencing_token;
-                if is_grant && refuse_grants {
-                    return Err(EngineError::Full);
-                }
-                entry.record = Some(record);
-                entry.changed = true;
-                if is_grant {
-                    self.setting.next_fencing_token = next_fencing_token.next();
-                }
-                true
-            }
-            Write::Delete => {
-                entry.record = None;
-                entry.changed = true;
-                true
-            }
+        let record = match transition.write {
+            Write::Keep => return Ok((transition.decision, false)),
+            Write::Put(record) => Some(record),
+            Write::Delete => None,
         };
-        Ok((transition.decision, changed))
+        let is_grant =
+            record.as_ref().is_some_and(|record| record.fencing_token == next_fencing_token);
+        if is_grant && refuse_grants {
+            return Err(EngineError::Full);
+        }
+        self.tally(record_key)?;
+        if let (Command::Reserve(_), Some(record), true) = (command, &record, was_vacant)
+            && let Some(kind) = self.refusal(record_key, record)
+        {
+            return Ok((Decision::Refused(Refusal::QuotaExceeded(kind)), false));
+        }
+        self.replace(record_key, |entry| entry.record = record);
+        if is_grant {
+            self.setting.next_fencing_token = next_fencing_token.next();
+        }
+        Ok((transition.decision, true))
+    }
+
+    /// What stands in the way of `record`, whose key is vacant. One that is over and was not
+    /// purged makes room for it.
+    fn refusal(&self, record_key: &[u8], record: &Record) -> Option<QuotaKind> {
+        let Tally { quota, usage, .. } = self.tallies[keys::namespace_of(record_key)];
+        if quota.is_none() {
+            return None;
+        }
+        let entry = &self.overlay[record_key];
+        let others = match entry.counted {
+            Some(bytes) => usage.without(bytes),
+            None => usage,
+        };
+        quota.refuses(others, counted(&self.setting, record_key, entry.indexed_at, record, quota))
+    }
+
+    /// Frees what is over in a namespace, as far as the next entries of the index show it, and
+    /// once. The flag says whether there was anything.
+    fn free(&mut self, namespace: &[u8]) -> Result<bool, EngineError> {
+        let tally = self.tallies.get_mut(namespace).expect("it refused");
+        if std::mem::replace(&mut tally.freed, true) {
+            return Ok(false);
+        }
+        let Setting { now, swept_to, .. } = &self.setting;
+        let mut due = self.source.due(swept_to, *now, LOOKED_AT)?;
+        due.retain(|(_, record_key)| keys::namespace_of(record_key) == namespace);
+        let mut any = false;
+        for (at, record_key) in due.into_iter().take(FREED) {
+            match self.follow(at, &record_key) {
+                Ok(gone) => any |= gone,
+                // It keeps its space, and counts, until somebody has looked.
+                Err(EngineError::Corrupted) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(any)
     }
 
     /// What is on record; `None` where the key is vacant.
@@ -207,15 +304,18 @@ impl<'a, S: Source> Batch<'a, S> {
             return Ok(false);
         }
         let Some(record) = &entry.record else { return Ok(false) };
+        let gone = match purge(record, now) {
+            Write::Delete => true,
+            Write::Keep | Write::Put(_) => false,
+        };
+        self.tally(record_key)?;
         // A record that stays is put again with its next entry: `place` moves what is due.
-        entry.changed = true;
-        match purge(record, now) {
-            Write::Delete => {
+        self.replace(record_key, |entry| {
+            if gone {
                 entry.record = None;
-                Ok(true)
             }
-            Write::Keep | Write::Put(_) => Ok(false),
-        }
+        });
+        Ok(gone)
     }
 
     /// What has to be written for all of it.
@@ -226,7 +326,9 @@ impl<'a, S: Source> Batch<'a, S> {
             if !entry.changed {
                 continue;
             }
-            let place = entry.record.as_ref().map(|record| place(entry.indexed_at, record, now));
+            let quota = self.tallies[keys::namespace_of(&record_key)].quota;
+            let place =
+                entry.record.as_ref().map(|record| place(entry.indexed_at, record, now, quota));
             if entry.indexed_at != place {
                 if let Some(at) = entry.indexed_at {
                     changes.push(Change::Unindex { at, record_key: record_key.clone() });
@@ -244,23 +346,60 @@ impl<'a, S: Source> Batch<'a, S> {
                 _ => {}
             }
         }
+        for (namespace, Tally { stored, usage, .. }) in self.tallies {
+            if stored != usage {
+                changes.push(Change::Count { namespace, usage });
+            }
+        }
         Outcome { changes, next_fencing_token: self.setting.next_fencing_token }
+    }
+
+    /// Makes a change to the entry of a record whose namespace has a tally, and counts it.
+    fn replace(&mut self, record_key: &[u8], change: impl FnOnce(&mut Entry)) {
+        let entry = self.overlay.get_mut(record_key).expect("it was looked at");
+        let namespace = keys::namespace_of(record_key);
+        let tally = self.tallies.get_mut(namespace).expect("it was counted before");
+        change(entry);
+        entry.changed = true;
+        let bytes = entry.record.as_ref().map(|record| {
+            counted(&self.setting, record_key, entry.indexed_at, record, tally.quota)
+        });
+        if let Some(before) = std::mem::replace(&mut entry.counted, bytes) {
+            tally.usage = tally.usage.without(before);
+        }
+        if let Some(bytes) = bytes {
+            tally.usage = tally.usage.with(bytes);
+        }
+    }
+
+    /// Makes sure that the namespace of `record_key` has a tally, before anything changes.
+    fn tally(&mut self, record_key: &[u8]) -> Result<(), EngineError> {
+        let namespace = keys::namespace_of(record_key);
+        if !self.tallies.contains_key(namespace) {
+            let stored = self.source.usage(namespace)?;
+            let quota = self.setting.quotas.of(namespace);
+            let tally = Tally { quota, stored, usage: stored, freed: false };
+            self.tallies.insert(namespace.to_vec(), tally);
+        }
+        Ok(())
     }
 
     fn entry(&mut self, record_key: &[u8]) -> Result<&mut Entry, EngineError> {
         match self.overlay.entry(record_key.to_vec()) {
             hash_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
             hash_map::Entry::Vacant(vacant) => {
-                let (indexed_at, record) = match self.source.read(record_key)? {
-                    Some(Stored { mut record, indexed_at, run }) => {
-                        for window in self.setting.grace.iter() {
-                            window.extend(run, &mut record);
-                        }
-                        (Some(indexed_at), Some(record))
+                let mut entry =
+                    Entry { indexed_at: None, record: None, changed: false, counted: None };
+                if let Some((stored, bytes)) = self.source.read(record_key)? {
+                    let Stored { mut record, indexed_at, run } = stored;
+                    for window in self.setting.grace.iter() {
+                        window.extend(run, &mut record);
                     }
-                    None => (None, None),
-                };
-                Ok(vacant.insert(Entry { indexed_at, record, changed: false }))
+                    entry.indexed_at = Some(indexed_at);
+                    entry.record = Some(record);
+                    entry.counted = Some((record_key.len() + bytes) as u64);
+                }
+                Ok(vacant.insert(entry))
             }
         }
     }
@@ -287,13 +426,28 @@ impl<S: Source> Store<Vec<u8>> for Batch<'_, S> {
 }
 
 /// Where the index entry of `record` belongs, given where it is.
-fn place(indexed_at: Option<Moment>, record: &Record, now: Moment) -> Moment {
+fn place(indexed_at: Option<Moment>, record: &Record, now: Moment, quota: Quota) -> Moment {
     let until = record.retained_until();
-    let slack = Span::from_millis(until.since(now).as_millis() / 8).max(INDEX_SLACK);
+    let slack = match quota.is_none() {
+        true => Span::from_millis(until.since(now).as_millis() / 8).max(INDEX_SLACK),
+        false => Span::default(),
+    };
     match indexed_at {
         Some(at) if at > now && at <= until.plus(slack) => at,
         _ => until,
     }
+}
+
+/// How many bytes `record` counts for: those of its key and of what is stored.
+fn counted(
+    setting: &Setting,
+    record_key: &[u8],
+    indexed_at: Option<Moment>,
+    record: &Record,
+    quota: Quota,
+) -> u64 {
+    let place = place(indexed_at, record, setting.now, quota);
+    (record_key.len() + codec::encoded_len(record, place, setting.run)) as u64
 }
 
 #[cfg(test)]

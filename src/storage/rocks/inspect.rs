@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::schema::Tables;
 use crate::domain::{FencingToken, Moment, Record};
-use crate::storage::{EngineError, OpenError, keys};
+use crate::storage::{EngineError, OpenError, Usages, keys};
 
 /// A data directory that no server is writing to, opened for reading.
 pub struct Inspection {
@@ -32,11 +32,17 @@ pub enum Found<'a> {
         key: &'a str,
         /// What is stored.
         record: Record,
+        /// How many bytes it counts for in its namespace.
+        bytes: u64,
     },
     /// Something that cannot be read.
     Damaged {
         /// The bytes of its key.
         record_key: &'a [u8],
+        /// The bytes of its namespace, or what there is of them.
+        namespace: &'a [u8],
+        /// How many bytes it counts for in its namespace.
+        bytes: u64,
     },
 }
 
@@ -56,14 +62,29 @@ impl Inspection {
         })
     }
 
+    /// What the counters say that each namespace has on record.
+    /// `None`: the store has a format without counters, and is counted when a server opens it.
+    pub fn usages(&self) -> Result<Option<Usages>, EngineError> {
+        match self.tables.has_counters()? {
+            true => self.tables.usages().map(Some),
+            false => Ok(None),
+        }
+    }
+
     /// Calls `visit` with everything in the table of records, in the order of namespaces and
     /// keys, until it says no.
     pub fn scan(&self, mut visit: impl FnMut(Found<'_>) -> bool) -> Result<(), EngineError> {
-        self.tables.scan(|record_key, stored| match (keys::split_record_key(record_key), stored) {
-            (Some((namespace, key)), Ok(stored)) => {
-                visit(Found::Record { namespace, key, record: stored.record })
+        self.tables.scan(|record_key, bytes, stored| {
+            let bytes = (record_key.len() + bytes) as u64;
+            match (keys::split_record_key(record_key), stored) {
+                (Some((namespace, key)), Ok(stored)) => {
+                    visit(Found::Record { namespace, key, record: stored.record, bytes })
+                }
+                _ => {
+                    let namespace = keys::namespace_of(record_key);
+                    visit(Found::Damaged { record_key, namespace, bytes })
+                }
             }
-            _ => visit(Found::Damaged { record_key }),
         })
     }
 }

@@ -3,7 +3,8 @@
 //! Read in this order: [`schema`] is what lies on disk, [`batch`] decides, `writer` puts a
 //! batch into the log under one mutex, [`sync`] makes the log durable on a thread of its own,
 //! [`turn`] is how callers form batches without a thread of their own, and [`wait`] how they
-//! wait for somebody else's reservation.
+//! wait for somebody else's reservation. [`migrate`] is what happens once, when a directory of an
+//! earlier format is opened.
 //!
 //! How the promises are kept:
 //! 1. Every batch is decided under one mutex, over what is written and its own overlay. Callers
@@ -22,6 +23,7 @@
 pub mod batch;
 mod directory;
 pub mod inspect;
+mod migrate;
 pub mod schema;
 mod sync;
 mod turn;

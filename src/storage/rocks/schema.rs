@@ -13,12 +13,12 @@ use rocksdb::{
 use tracing::error;
 
 use super::batch::{Change, GraceWindow, Source};
-use super::directory;
+use super::{directory, migrate};
 use crate::domain::{FencingToken, Moment};
 use crate::storage::codec::{self, Stored};
 use crate::storage::fault::{Fault, FaultPlan, Operation};
 use crate::storage::keys;
-use crate::storage::{EngineError, OpenError, StoreOptions};
+use crate::storage::{EngineError, OpenError, StoreOptions, Usage, Usages};
 
 /// The record of each key.
 pub const RECORDS: &str = "records";
@@ -27,8 +27,11 @@ const EXPIRY: &str = "expiry";
 /// What the engine knows of itself.
 const META: &str = "meta";
 
-/// The format that this build writes, and the only one that it reads.
-const FORMAT: u32 = 1;
+/// The format that this build writes. It has counters, which a build that knows the one
+/// before would not keep.
+const FORMAT: u32 = 2;
+/// The format without counters. It is brought to the one of this build when it is opened.
+const FORMAT_WITHOUT_COUNTERS: u32 = 1;
 
 const META_FORMAT: &[u8] = b"format";
 /// No token up to this number may be given out again; big-endian i64.
@@ -39,6 +42,9 @@ const META_CLOCK: &[u8] = b"clock_high_water";
 const META_GRACE: &[u8] = b"grace_windows";
 /// The number of the latest run; big-endian i64.
 const META_RUN: &[u8] = b"run";
+/// What begins the counter of a namespace; its name follows. Two big-endian u64, keys and bytes.
+/// A namespace without records has none.
+const META_USAGE: &[u8] = b"usage/";
 
 /// Logs are flushed to tables past this size, so that a restart after a kill replays little.
 const MAX_LOG_BYTES: u64 = 128 << 20;
@@ -82,13 +88,15 @@ impl Tables {
         let families = [
             ColumnFamilyDescriptor::new(RECORDS, records_options(options, &cache)),
             ColumnFamilyDescriptor::new(EXPIRY, expiry_options(options, &cache)),
-            ColumnFamilyDescriptor::new(META, Options::default()),
+            ColumnFamilyDescriptor::new(META, table_options(options)),
         ];
         let db = DB::open_cf_descriptors(&db_options, path, families)
             .map_err(|error| open_error(path, &error))?;
         let tables =
             Self { db, write_options: WriteOptions::default(), faults: options.faults.clone() };
-        tables.check_format(path)?;
+        if tables.format(path)? == Some(FORMAT_WITHOUT_COUNTERS) {
+            migrate::from_format_1(&tables, path)?;
+        }
         Ok(tables)
     }
 
@@ -100,11 +108,12 @@ impl Tables {
         let db = DB::open_cf_for_read_only(&db_options(), path, [RECORDS, EXPIRY, META], false)
             .map_err(|error| open_error(path, &error))?;
         let tables = Self { db, write_options: WriteOptions::default(), faults: None };
-        tables.check_format(path)?;
+        tables.format(path)?;
         Ok(tables)
     }
 
-    fn check_format(&self, path: &Path) -> Result<(), OpenError> {
+    /// The format on disk, if it is one that this build reads.
+    fn format(&self, path: &Path) -> Result<Option<u32>, OpenError> {
         let damaged = || OpenError::Damaged {
             path: path.to_owned(),
             cause: "its format is unreadable".into(),
@@ -116,13 +125,13 @@ impl Tables {
         let Some(bytes) = stored else {
             // A database without a format is one whose creation was cut short before its
             // first commit: nothing was acknowledged from it.
-            return Ok(());
+            return Ok(None);
         };
         let found = u32::from_be_bytes(bytes.try_into().map_err(|_| damaged())?);
-        if found != FORMAT {
-            return Err(OpenError::Format { path: path.to_owned(), found, supported: FORMAT });
+        match found {
+            FORMAT_WITHOUT_COUNTERS | FORMAT => Ok(Some(found)),
+            _ => Err(OpenError::Format { path: path.to_owned(), found, supported: FORMAT }),
         }
-        Ok(())
     }
 
     /// What the engine stored of itself.
@@ -177,6 +186,7 @@ impl Tables {
                 Change::Unindex { at, record_key } => {
                     batch.delete_cf(self.family(EXPIRY), keys::expiry_key(*at, record_key));
                 }
+                Change::Count { namespace, usage } => self.count(&mut batch, namespace, *usage),
             }
         }
         let family = self.family(META);
@@ -194,6 +204,50 @@ impl Tables {
             batch.put_cf(family, META_RUN, run.to_be_bytes());
         }
         self.perform(Operation::Write, || self.db.write_opt(batch, &self.write_options))
+    }
+
+    fn count(&self, batch: &mut WriteBatch, namespace: &[u8], usage: Usage) {
+        let (family, name) = (self.family(META), [META_USAGE, namespace].concat());
+        match usage == Usage::default() {
+            true => batch.delete_cf(family, name),
+            false => batch.put_cf(family, name, usage.to_bytes()),
+        }
+    }
+
+    /// Makes this the only counters, and the format the one of this build, in one atomic and
+    /// durable step.
+    pub fn begin_format(&self, counted: &Usages) -> Result<(), DiskError> {
+        let mut batch = WriteBatch::default();
+        for namespace in self.usages().map_err(|_| DiskError)?.into_keys() {
+            self.count(&mut batch, &namespace, Usage::default());
+        }
+        for (namespace, usage) in counted {
+            self.count(&mut batch, namespace, *usage);
+        }
+        batch.put_cf(self.family(META), META_FORMAT, FORMAT.to_be_bytes());
+        self.perform(Operation::Write, || self.db.write_opt(batch, &self.write_options))?;
+        self.sync()
+    }
+
+    /// The counters of all namespaces.
+    pub fn usages(&self) -> Result<Usages, EngineError> {
+        let mut usages = Usages::new();
+        let mut entries = self.db.raw_iterator_cf(self.family(META));
+        entries.seek(META_USAGE);
+        while let Some((name, bytes)) = entries.item() {
+            let Some(namespace) = name.strip_prefix(META_USAGE) else { break };
+            let usage = Usage::from_bytes(bytes).ok_or(EngineError::Corrupted)?;
+            usages.insert(namespace.to_vec(), usage);
+            entries.next();
+        }
+        entries.status().map_err(|error| read_error(&error))?;
+        Ok(usages)
+    }
+
+    /// Whether there are counters: not before the first commit of this format.
+    pub fn has_counters(&self) -> Result<bool, EngineError> {
+        let format = self.meta_bytes(META_FORMAT)?;
+        Ok(format.is_some_and(|format| format == FORMAT.to_be_bytes()))
     }
 
     /// Marks the database as one of this build's format.
@@ -233,8 +287,55 @@ impl Tables {
         }
     }
 
-    /// The index entries from `from` on that are due at `now`, at most `limit`.
-    pub fn due(
+    /// Calls `visit` with the key of every record, the size of what is stored under it in bytes,
+    /// and the record, in the order of the keys, until it says no.
+    pub fn scan(
+        &self,
+        mut visit: impl FnMut(&[u8], usize, Result<Stored, EngineError>) -> bool,
+    ) -> Result<(), EngineError> {
+        let mut records = self.db.raw_iterator_cf(self.family(RECORDS));
+        records.seek_to_first();
+        while let Some((key, value)) = records.item() {
+            let stored = codec::decode(value).map_err(|_| EngineError::Corrupted);
+            if !visit(key, value.len(), stored) {
+                return Ok(());
+            }
+            records.next();
+        }
+        records.status().map_err(|error| read_error(&error))
+    }
+
+    fn family(&self, name: &str) -> &ColumnFamily {
+        self.db.cf_handle(name).expect("every family was opened")
+    }
+}
+
+impl Source for Tables {
+    fn read(&self, record_key: &[u8]) -> Result<Option<(Stored, usize)>, EngineError> {
+        if self.faults.as_ref().is_some_and(|faults| faults.meet(Operation::Read).is_some()) {
+            return Err(EngineError::Unavailable);
+        }
+        match self.db.get_pinned_cf(self.family(RECORDS), record_key) {
+            Ok(None) => Ok(None),
+            Ok(Some(bytes)) => match codec::decode(&bytes) {
+                Ok(stored) => Ok(Some((stored, bytes.len()))),
+                Err(damage) => {
+                    error!(%damage, "a record cannot be read");
+                    Err(EngineError::Corrupted)
+                }
+            },
+            Err(error) => Err(read_error(&error)),
+        }
+    }
+
+    fn usage(&self, namespace: &[u8]) -> Result<Usage, EngineError> {
+        match self.meta_bytes(&[META_USAGE, namespace].concat())? {
+            Some(bytes) => Usage::from_bytes(&bytes).ok_or(EngineError::Corrupted),
+            None => Ok(Usage::default()),
+        }
+    }
+
+    fn due(
         &self,
         from: &[u8],
         now: Moment,
@@ -260,42 +361,6 @@ impl Tables {
         }
         entries.status().map_err(|error| read_error(&error))?;
         Ok(due)
-    }
-
-    /// Calls `visit` with every record, in the order of their keys, until it says no.
-    pub fn scan(
-        &self,
-        mut visit: impl FnMut(&[u8], Result<Stored, EngineError>) -> bool,
-    ) -> Result<(), EngineError> {
-        let mut records = self.db.raw_iterator_cf(self.family(RECORDS));
-        records.seek_to_first();
-        while let Some((key, value)) = records.item() {
-            if !visit(key, codec::decode(value).map_err(|_| EngineError::Corrupted)) {
-                return Ok(());
-            }
-            records.next();
-        }
-        records.status().map_err(|error| read_error(&error))
-    }
-
-    fn family(&self, name: &str) -> &ColumnFamily {
-        self.db.cf_handle(name).expect("every family was opened")
-    }
-}
-
-impl Source for Tables {
-    fn read(&self, record_key: &[u8]) -> Result<Option<Stored>, EngineError> {
-        if self.faults.as_ref().is_some_and(|faults| faults.meet(Operation::Read).is_some()) {
-            return Err(EngineError::Unavailable);
-        }
-        match self.db.get_pinned_cf(self.family(RECORDS), record_key) {
-            Ok(None) => Ok(None),
-            Ok(Some(bytes)) => codec::decode(&bytes).map(Some).map_err(|damage| {
-                error!(%damage, "a record cannot be read");
-                EngineError::Corrupted
-            }),
-            Err(error) => Err(read_error(&error)),
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Instant;
 use tracing::{info, warn};
 
 use super::Core;
-use super::batch::{Batch, GraceWindow, Setting};
+use super::batch::{Batch, GraceWindow, Setting, Source as _};
 use super::schema::{DiskError, Meta, Tables};
 use super::sync::{Held, Position};
 use super::threads::{MutexGuard, oneshot};
@@ -20,7 +20,7 @@ use crate::clock::{Clock, EngineClock};
 use crate::domain::{FencingToken, Moment, Span};
 use crate::storage::round::{Parked, Round};
 use crate::storage::waiting::Waiting;
-use crate::storage::{Condition, EngineError, OpenError, Purged, StoreOptions, keys};
+use crate::storage::{Condition, EngineError, OpenError, Purged, Quotas, StoreOptions, keys};
 
 /// How far the stored clock is ahead of the clock: at most this much is skipped or waited for
 /// after a kill, and at most once in this span a batch stores it anew.
@@ -54,6 +54,7 @@ pub struct Writer {
     stored_fencing: Option<FencingToken>,
     run: i64,
     grace: Arc<[GraceWindow]>,
+    quotas: Arc<Quotas>,
     /// Where the sweeper goes on: everything before it is purged.
     swept_to: Vec<u8>,
     disk_checked_at: Moment,
@@ -106,6 +107,7 @@ impl Writer {
             stored_fencing: found.fencing_high_water,
             run,
             grace: stored.grace.unwrap_or_default(),
+            quotas: Arc::new(options.quotas.clone()),
             swept_to: Vec::new(),
             disk_checked_at: Moment::default(),
             min_free_disk: options.min_free_disk_bytes,
@@ -125,6 +127,8 @@ impl Writer {
             run: self.run,
             grace: Arc::clone(&self.grace),
             refuse_grants: self.disk_full,
+            quotas: Arc::clone(&self.quotas),
+            swept_to: self.swept_to.clone(),
         }
     }
 

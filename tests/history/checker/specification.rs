@@ -1,6 +1,6 @@
 //! What one key answers, one call at a time: `decide`, as the wire shows it.
 
-use onced::api::{Limits, decode, encode};
+use onced::api::{Limits, Policies, decode, encode};
 use onced::domain::{
     Command, Decision, FencingToken, Moment, Record, Refusal, Span, SpanBounds, Write, decide,
 };
@@ -43,10 +43,10 @@ pub struct After {
     pub changed: bool,
 }
 
-/// The limits of the servers that are put to the test.
-fn limits() -> Limits {
+/// What the servers that are put to the test hold requests to.
+fn policies() -> Policies {
     let retention = SpanBounds { default: Span::from_millis(RETENTION), ..SpanBounds::RETENTION };
-    Limits { retention, ..Limits::default() }
+    Policies::from(Limits { retention, ..Limits::default() })
 }
 
 /// Does `request` at `now`. A grant of a new attempt carries `token`, or else the next number.
@@ -99,14 +99,14 @@ pub fn step(state: &State, request: &Request, now: Moment, token: Option<i64>) -
 
 /// What the server makes of a request; nothing for a Lookup.
 pub fn command(request: &Request) -> Option<Command> {
-    let limits = limits();
+    let policies = policies();
     let decoded = match request.clone() {
         Request::Reserve(it) => {
-            decode::reserve(it, &limits).map(|(key, command, _)| (key, command))
+            decode::reserve(it, &policies).map(|(key, command, _)| (key, command))
         }
-        Request::Complete(it) => decode::complete(it, &limits),
-        Request::Release(it) => decode::release(it),
-        Request::Renew(it) => decode::renew(it, &limits),
+        Request::Complete(it) => decode::complete(it, &policies),
+        Request::Release(it) => decode::release(it, &policies),
+        Request::Renew(it) => decode::renew(it, &policies),
         Request::Lookup(_) => return None,
     };
     Some(decoded.expect("callers send what is right").1)

@@ -4,14 +4,17 @@
 //! behind the engine's back what a newer build, or a dying disk, might leave.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use onced::domain::FencingToken;
+use onced::storage::fault::FaultPlan;
 use onced::storage::rocks::inspect::Inspection;
 use onced::storage::{OpenError, StoreUrl, open};
 use rocksdb::{DB, Options};
 
-use crate::engines::{ANN, Kind, Lab, Need, reserve};
+use super::quotas::counters_and_counts;
+use crate::engines::{ANN, FAULTS, Kind, Lab, Need, copy_files, reserve};
 
 /// Writes into one of the tables while no engine is open.
 fn write_behind_its_back(directory: &Path, table: &str, key: &[u8], value: &[u8]) {
@@ -49,20 +52,84 @@ fn a_directory_of_another_format_is_not_touched() {
         let store = lab.open();
         store.granted("order-1", reserve(ANN)).fencing_token
     };
-    write_behind_its_back(&directory, "meta", b"format", &2_u32.to_be_bytes());
+    write_behind_its_back(&directory, "meta", b"format", &3_u32.to_be_bytes());
 
     // Then it is refused, for writing and for reading, with both formats named.
     let error = lab.try_open().err().unwrap();
-    assert!(matches!(error, OpenError::Format { found: 2, supported: 1, .. }), "{error:?}");
+    assert!(matches!(error, OpenError::Format { found: 3, supported: 2, .. }), "{error:?}");
     let error = Inspection::open(&directory).err().unwrap();
-    assert!(matches!(error, OpenError::Format { found: 2, supported: 1, .. }), "{error:?}");
+    assert!(matches!(error, OpenError::Format { found: 3, supported: 2, .. }), "{error:?}");
 
-    // And it is left as it was: back in format 1, everything is there.
-    write_behind_its_back(&directory, "meta", b"format", &1_u32.to_be_bytes());
+    // And it is left as it was: back in format 2, everything is there.
+    write_behind_its_back(&directory, "meta", b"format", &2_u32.to_be_bytes());
     let marks = Inspection::open(&directory).unwrap().marks().unwrap();
     assert_eq!(marks.runs, 1);
     assert!(marks.fencing_high_water >= Some(token));
     assert!(lab.open().lookup("order-1").is_some());
+}
+
+/// A directory of format 1, which has no counters, for the engine of this lab.
+fn without_counters(lab: &Lab) -> PathBuf {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data-directory-1");
+    let directory = lab.directory(Need::Disk).unwrap();
+    copy_files(&fixture, &directory);
+    assert_eq!(Inspection::open(&directory).unwrap().usages(), Ok(None));
+    directory
+}
+
+#[test]
+fn a_directory_without_counters_is_counted_when_it_is_opened() {
+    let lab = Lab::new(Kind::Rocks);
+    let directory = without_counters(&lab);
+    drop(lab.open());
+    let [counters, counts] = counters_and_counts(&directory);
+    assert_eq!(counters, counts);
+    assert_eq!(counters[&b"default"[..]].keys, 15);
+
+    // From then on they are kept, and an earlier build would say that it cannot.
+    lab.open().granted("one more", reserve(ANN));
+    let [counters, counts] = counters_and_counts(&directory);
+    assert_eq!(counters, counts);
+    assert_eq!(counters[&b"default"[..]].keys, 16);
+}
+
+#[test]
+fn an_end_amid_the_counting_is_harmless() {
+    for (operation, fault) in FAULTS {
+        let mut lab = Lab::new(Kind::Rocks);
+        let directory = without_counters(&lab);
+        let plan = Arc::new(FaultPlan::default());
+        lab.options.faults = Some(Arc::clone(&plan));
+
+        // Given a start that ends as it writes the counters.
+        plan.fail_next(operation, fault);
+        let error = lab.try_open().err().unwrap();
+        assert!(matches!(error, OpenError::Unavailable { .. }), "{error:?}");
+
+        // Then the next one opens the store, and every record is counted once.
+        let store = lab.open();
+        store.granted("one more", reserve(ANN));
+        drop(store);
+        let [counters, counts] = counters_and_counts(&directory);
+        assert_eq!(counters, counts);
+        assert_eq!(counters[&b"default"[..]].keys, 16);
+    }
+}
+
+#[test]
+fn counters_of_an_earlier_counting_do_not_stay() {
+    // Given a store that was counted and went back to a build without counters.
+    let lab = Lab::new(Kind::Rocks);
+    let directory = lab.directory(Need::Disk).unwrap();
+    lab.open().granted("order-1", reserve(ANN));
+    write_behind_its_back(&directory, "meta", b"format", &1_u32.to_be_bytes());
+    write_behind_its_back(&directory, "meta", b"usage/gone", &[0, 0, 0, 0, 0, 0, 0, 9].repeat(2));
+    write_behind_its_back(&directory, "records", b"\x04mailone", b"by the other build");
+
+    drop(lab.open());
+    let [counters, counts] = counters_and_counts(&directory);
+    assert_eq!(counters, counts);
+    assert_eq!(counters.len(), 2);
 }
 
 #[test]

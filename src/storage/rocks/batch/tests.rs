@@ -1,6 +1,7 @@
 //! Tests of the overlay, with a map in the place of the disk.
 //!
-//! [`Disk`] checks with every write that the index has exactly one entry for each record.
+//! [`Disk`] checks with every write that the index has exactly one entry for each record, and
+//! that the counters say what a count of the records says.
 //! The random histories hold batches against [`Plain`], which shares `decide` with them and
 //! nothing else: it has no overlay, no index, no purge, and prolongs leases when a restart
 //! happens instead of when a record is read.
@@ -16,9 +17,11 @@ use super::*;
 // A batch has an `Outcome` of its own.
 use crate::domain::Outcome as Ending;
 use crate::domain::{
-    Complete, Fingerprint, LeaseExpiryAction, OwnerToken, Refusal, Release, Renew, Reserve,
+    Complete, Fingerprint, LeaseExpiryAction, Namespace, OwnerToken, Release, Renew, Reserve,
     Response,
 };
+
+mod quotas;
 
 const NOW: Moment = Moment::from_millis(1_000_000_000);
 const SECOND: Span = Span::from_secs(1);
@@ -515,25 +518,46 @@ fn prolonged(stored_in_run: i64, lease_until: Moment, windows: &[GraceWindow]) -
 
 // The world around a batch.
 
-/// Two tables as maps.
+/// The tables as maps.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Disk {
     records: BTreeMap<Vec<u8>, Stored>,
     index: BTreeSet<(Moment, Vec<u8>)>,
+    usages: BTreeMap<Vec<u8>, Usage>,
     unreadable: BTreeSet<Vec<u8>>,
 }
 
 impl Source for Disk {
-    fn read(&self, record_key: &[u8]) -> Result<Option<Stored>, EngineError> {
+    fn read(&self, record_key: &[u8]) -> Result<Option<(Stored, usize)>, EngineError> {
         if self.unreadable.contains(record_key) {
             return Err(EngineError::Corrupted);
         }
-        Ok(self.records.get(record_key).cloned())
+        let stored = self.records.get(record_key).cloned();
+        Ok(stored.map(|stored| {
+            let bytes = codec::encode(&stored).len();
+            (stored, bytes)
+        }))
+    }
+
+    fn usage(&self, namespace: &[u8]) -> Result<Usage, EngineError> {
+        Ok(self.usages.get(namespace).copied().unwrap_or_default())
+    }
+
+    fn due(
+        &self,
+        from: &[u8],
+        now: Moment,
+        limit: usize,
+    ) -> Result<Vec<(Moment, Vec<u8>)>, EngineError> {
+        let due = self.index.iter().take_while(|(at, _)| *at <= now);
+        let due = due.filter(|(at, key)| keys::expiry_key(*at, key).as_slice() >= from);
+        Ok(due.take(limit).cloned().collect())
     }
 }
 
 impl Disk {
-    /// Makes the changes in their order, and checks that the index is whole after them.
+    /// Makes the changes in their order, and checks that the index and the counters are whole
+    /// after them.
     fn write(&mut self, changes: &[Change]) {
         for change in changes.iter().cloned() {
             match change {
@@ -549,11 +573,23 @@ impl Disk {
                 Change::Unindex { at, record_key } => {
                     assert!(self.index.remove(&(at, record_key)), "there is no such entry");
                 }
+                Change::Count { namespace, usage } if usage == Usage::default() => {
+                    assert!(self.usages.remove(&namespace).is_some(), "nothing was counted");
+                }
+                Change::Count { namespace, usage } => {
+                    self.usages.insert(namespace, usage);
+                }
             }
         }
         let wanted: BTreeSet<_> =
             self.records.iter().map(|(key, stored)| (stored.indexed_at, key.clone())).collect();
         assert_eq!(self.index, wanted, "each record has exactly one entry");
+        let mut counted: BTreeMap<Vec<u8>, Usage> = BTreeMap::new();
+        for (key, stored) in &self.records {
+            let usage = counted.entry(keys::namespace_of(key).to_vec()).or_default();
+            *usage = usage.with((key.len() + codec::encode(stored).len()) as u64);
+        }
+        assert_eq!(self.usages, counted, "the counters say what there is");
     }
 }
 
@@ -571,8 +607,17 @@ impl World {
             run: 1,
             grace: Arc::default(),
             refuse_grants: false,
+            quotas: Arc::default(),
+            swept_to: Vec::new(),
         };
         Self { disk: Disk::default(), setting }
+    }
+
+    /// A world in which the namespace of `ORDER` has this quota.
+    fn with_quota(quota: Quota) -> Self {
+        let mut world = Self::new();
+        world.setting.quotas = Arc::new([(Namespace::default(), quota)].into_iter().collect());
+        world
     }
 
     /// A world in which `ORDER` has lived through `life`.
@@ -644,6 +689,10 @@ impl World {
         due.take(limit).cloned().collect()
     }
 
+    fn usage(&self) -> Usage {
+        self.disk.usage(b"default").unwrap()
+    }
+
     fn sweep(&mut self) {
         for (at, record_key) in self.due(usize::MAX) {
             self.batch(|batch| batch.follow(at, &record_key)).0.unwrap();
@@ -658,12 +707,31 @@ struct Plain {
     now: Moment,
     next_fencing_token: FencingToken,
     disk_full: bool,
+    /// How many keys the namespace of `ORDER` may have.
+    quota_keys: Option<usize>,
 }
 
 impl Plain {
     fn new() -> Self {
         let next_fencing_token = FencingToken::FIRST;
-        Self { records: BTreeMap::new(), now: NOW, next_fencing_token, disk_full: false }
+        Self {
+            records: BTreeMap::new(),
+            now: NOW,
+            next_fencing_token,
+            disk_full: false,
+            quota_keys: None,
+        }
+    }
+
+    /// Whether `key`, which is vacant, would be one too many.
+    fn is_beyond_quota(&self, key: &[u8]) -> bool {
+        let is_other = |(other, record): &(&Vec<u8>, &Record)| {
+            other.starts_with(b"\x07default")
+                && *other != key
+                && phase_of(Some(record), self.now) != Phase::Vacant
+        };
+        let others = self.records.iter().filter(is_other).count();
+        key.starts_with(b"\x07default") && self.quota_keys.is_some_and(|most| others >= most)
     }
 
     fn begin(&mut self, round: &Round) {
@@ -698,6 +766,10 @@ impl Plain {
         if next.fencing_token == self.next_fencing_token {
             if self.disk_full {
                 return Answer::Decision(Err(EngineError::Full));
+            }
+            if phase_of(record, self.now) == Phase::Vacant && self.is_beyond_quota(key) {
+                let refusal = Refusal::QuotaExceeded(QuotaKind::Keys);
+                return Answer::Decision(Ok((Decision::Refused(refusal), false)));
             }
             self.next_fencing_token = self.next_fencing_token.next();
         }
@@ -893,24 +965,26 @@ fn release(number: u8) -> Command {
     Command::Release(Release { owner_token: owner(number) })
 }
 
-/// What kinds of changes were made, in their order.
+/// What kinds of changes were made to records and their entries, in their order.
 fn words(changes: &[Change]) -> Vec<&'static str> {
-    let words = changes.iter().map(|change| match change {
-        Change::Put { .. } => "put",
-        Change::Delete { .. } => "delete",
-        Change::Index { .. } => "index",
-        Change::Unindex { .. } => "unindex",
+    let words = changes.iter().filter_map(|change| match change {
+        Change::Put { .. } => Some("put"),
+        Change::Delete { .. } => Some("delete"),
+        Change::Index { .. } => Some("index"),
+        Change::Unindex { .. } => Some("unindex"),
+        Change::Count { .. } => None,
     });
     words.collect()
 }
 
 /// Whose records and entries were changed.
 fn touched(changes: &[Change]) -> BTreeSet<Vec<u8>> {
-    let keys = changes.iter().map(|change| match change {
+    let keys = changes.iter().filter_map(|change| match change {
         Change::Put { record_key, .. }
         | Change::Delete { record_key }
         | Change::Index { record_key, .. }
-        | Change::Unindex { record_key, .. } => record_key.clone(),
+        | Change::Unindex { record_key, .. } => Some(record_key.clone()),
+        Change::Count { .. } => None,
     });
     keys.collect()
 }

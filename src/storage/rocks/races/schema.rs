@@ -6,10 +6,10 @@ use std::sync::Mutex;
 
 use super::threads::pause;
 use crate::domain::{Moment, Record};
-use crate::storage::EngineError;
-use crate::storage::codec::Stored;
+use crate::storage::codec::{self, Stored};
 use crate::storage::rocks::batch::{Change, Source};
 pub use crate::storage::rocks::schema::{DiskError, Meta};
+use crate::storage::{EngineError, Usage};
 
 /// The stand-in. Its mutex is not one of shuttle's: each step on it is atomic, and where a
 /// real disk takes its time there is a pause.
@@ -20,6 +20,7 @@ pub struct Tables(Mutex<Disk>);
 struct Disk {
     log: Vec<Vec<Change>>,
     records: HashMap<Vec<u8>, Stored>,
+    usages: HashMap<Vec<u8>, Usage>,
     synced: usize,
     good_syncs: Option<usize>,
     failed: bool,
@@ -41,6 +42,9 @@ impl Tables {
                 }
                 Change::Delete { record_key } => {
                     disk.records.remove(record_key);
+                }
+                Change::Count { namespace, usage } => {
+                    disk.usages.insert(namespace.clone(), *usage);
                 }
                 Change::Index { .. } | Change::Unindex { .. } => {}
             }
@@ -79,17 +83,6 @@ impl Tables {
         false
     }
 
-    /// Each record has been due for ever, so that a purge has something to look at.
-    pub fn due(
-        &self,
-        _: &[u8],
-        now: Moment,
-        limit: usize,
-    ) -> Result<Vec<(Moment, Vec<u8>)>, EngineError> {
-        let disk = self.0.lock().unwrap();
-        Ok(disk.records.keys().take(limit).map(|key| (now, key.clone())).collect())
-    }
-
     /// Whether everything that was written is durable.
     pub fn is_synced(&self) -> bool {
         let disk = self.0.lock().unwrap();
@@ -109,8 +102,27 @@ impl Tables {
 }
 
 impl Source for Tables {
-    fn read(&self, record_key: &[u8]) -> Result<Option<Stored>, EngineError> {
+    fn read(&self, record_key: &[u8]) -> Result<Option<(Stored, usize)>, EngineError> {
         pause();
-        Ok(self.0.lock().unwrap().records.get(record_key).cloned())
+        let stored = self.0.lock().unwrap().records.get(record_key).cloned();
+        Ok(stored.map(|it| {
+            let bytes = codec::encoded_len(&it.record, it.indexed_at, it.run);
+            (it, bytes)
+        }))
+    }
+
+    fn usage(&self, namespace: &[u8]) -> Result<Usage, EngineError> {
+        Ok(self.0.lock().unwrap().usages.get(namespace).copied().unwrap_or_default())
+    }
+
+    /// Each record has been due for ever, so that a purge has something to look at.
+    fn due(
+        &self,
+        _: &[u8],
+        now: Moment,
+        limit: usize,
+    ) -> Result<Vec<(Moment, Vec<u8>)>, EngineError> {
+        let disk = self.0.lock().unwrap();
+        Ok(disk.records.keys().take(limit).map(|key| (now, key.clone())).collect())
     }
 }
