@@ -5,6 +5,15 @@
 //! whatever changed the key. So nobody ever finds a key that is free while somebody waits for
 //! it, and the cause and all of its effects are one commit. What a record comes to is for
 //! [`decide`](crate::domain::decide()) alone: the engine behind [`Store`] asks it.
+//!
+//! # Why waiting and batches break no promise
+//!
+//! A waiter is decided like anybody who asks at that moment, over the same records and by the
+//! same table, so it takes effect between its call and its answer (1), and its answer is one of
+//! the round's, held and failed with them (2, 5, 6). Its grant takes the next fencing token (3),
+//! its lease is judged when it is read (4): an alarm only sees to it that somebody reads. Lines
+//! and answers have bounds (7). Several commands of one call are decided in one round, hence
+//! written in one step: after a crash all of them are there, or none.
 
 use std::hash::Hash;
 use std::sync::Arc;

@@ -62,11 +62,11 @@ const EXCEPTIONS: &[Exception] = &[
             "promise_4_a_loop_of_crashes_does_not_push_the_clock_ahead",
             "promise_4_a_later_restart_takes_no_retention_back",
             "promise_4_without_restart_grace_an_outage_counts_in_full",
+            "promise_4_a_lease_in_its_grace_is_waited_for",
+            "promise_2_commands_in_one_call_are_there_after_an_abrupt_end",
             "promise_7_a_quota_counts_across_restarts_and_kills",
             "promise_7_a_changed_quota_holds_from_the_next_start_on",
             "promise_7_counters_say_what_a_count_says_whatever_happened",
-            "promise_4_a_lease_in_its_grace_is_waited_for",
-            "promise_2_commands_in_one_call_are_there_after_an_abrupt_end",
         ],
     },
     Exception {

@@ -210,6 +210,48 @@ async fn in_a_shadowed_namespace_a_quota_stops_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn in_a_shadowed_namespace_nobody_waits_and_items_of_a_batch_go_on_too() {
+    use onced::pb::v1::{
+        BatchCompleteRequest, BatchReserveRequest, batch_complete_item, batch_reserve_item,
+    };
+    let server = server("[namespaces.mail]\nshadow = true\n");
+    let mut client = server.client().await;
+    let (first, second) = (order("mail", "m-1"), order("mail", "m-1"));
+    granted(&mut client, &first).await;
+
+    // Whoever would be parked is told at once what lets it go on.
+    let wait_timeout = Some(prost_types::Duration { seconds: 60, nanos: 0 });
+    let waiting = ReserveRequest { wait_timeout, ..second.clone() };
+    assert!(granted(&mut client, &waiting).await.shadow);
+
+    let items = vec![second.clone(), order("mail", "m-2")];
+    let answer = client.batch_reserve(BatchReserveRequest { items }).await.unwrap().into_inner();
+    let shadows: Vec<_> = answer
+        .items
+        .into_iter()
+        .map(|item| match item.result {
+            Some(batch_reserve_item::Result::Response(answer)) => match answer.outcome {
+                Some(Outcome::Granted(granted)) => granted.shadow,
+                other => panic!("{other:?}"),
+            },
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(shadows, [true, false]);
+
+    let items = vec![done(&second, b"second"), done(&first, b"first")];
+    let answer = client.batch_complete(BatchCompleteRequest { items }).await.unwrap().into_inner();
+    for item in &answer.items {
+        let is_done = matches!(item.result, Some(batch_complete_item::Result::Response(_)));
+        assert!(is_done, "{item:?}");
+    }
+    let record = client.lookup(look(&first)).await.unwrap().into_inner().record.unwrap();
+    assert_eq!(record.completion.unwrap().response.unwrap().payload, b"first");
+    drop(client);
+    server.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn in_a_shadowed_namespace_two_callers_both_run_and_the_record_is_the_first_ones() {
     let server = server("[namespaces.orders]\nshadow = true");
     let mut client = server.client().await;
