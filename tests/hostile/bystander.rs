@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use onced::pb::v1::idempotency_service_client::IdempotencyServiceClient;
 use onced::pb::v1::reserve_response::Outcome;
@@ -18,7 +18,26 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Bystander {
     stop: Arc<AtomicBool>,
-    working: JoinHandle<u64>,
+    working: JoinHandle<Served>,
+}
+
+/// How a caller was served; each operation rightly.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Served {
+    /// How many operations, of three calls each.
+    pub operations: u64,
+    /// How long the slowest of them took.
+    pub slowest: Duration,
+}
+
+impl Served {
+    /// Both together.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            operations: self.operations + other.operations,
+            slowest: self.slowest.max(other.slowest),
+        }
+    }
 }
 
 impl Bystander {
@@ -28,20 +47,21 @@ impl Bystander {
         let stop = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&stop);
         let working = tokio::spawn(async move {
-            let mut lives = 0;
+            let mut served = Served::default();
             loop {
+                let began_at = Instant::now();
                 life(client.clone()).await;
-                lives += 1;
+                served = served.and(Served { operations: 1, slowest: began_at.elapsed() });
                 if seen.load(Ordering::Relaxed) {
-                    return lives;
+                    return served;
                 }
             }
         });
         Self { stop, working }
     }
 
-    /// Ends, and says how many operations were answered; each of them rightly.
-    pub async fn stop(self) -> u64 {
+    /// Ends, and says how it was served.
+    pub async fn stop(self) -> Served {
         self.stop.store(true, Ordering::Relaxed);
         self.working.await.unwrap()
     }

@@ -9,23 +9,39 @@ use crate::http2::{
 use crate::proof::effort;
 use crate::target::{Attacker, Target};
 
+/// How many calls of one connection are parked at a time.
+const PARKED: u32 = 200;
+
 /// Sends what `piece` makes for each number, on several connections that never read, and
 /// connects again where the server has had enough.
 async fn flood(name: &str, piece: impl Fn(u32) -> Vec<u8> + Send + Sync + Copy + 'static) {
+    flood_within(96, name, piece).await;
+}
+
+/// The same, where it may cost so many mebibytes.
+async fn flood_within(
+    mebibytes: u64,
+    name: &str,
+    piece: impl Fn(u32) -> Vec<u8> + Send + Sync + Copy + 'static,
+) {
     let target = Target::start(&[]);
     let address = target.server.address;
     let (connections, pieces) = (effort(3, 20), 20_000);
     let attack = || async move {
         let flooding = (0..connections).map(|_| {
             tokio::task::spawn_blocking(move || {
-                let mut attacker = Attacker::connect(address);
-                attacker.send(&greeting(b""));
                 let mut sent = 0;
-                for number in 0..pieces {
-                    if !attacker.send(&piece(number)) {
-                        break;
-                    }
+                while sent < pieces {
+                    let mut attacker = Attacker::connect(address);
+                    attacker.send(&greeting(b""));
                     sent += 1;
+                    // From the first piece on, as everything on a connection is counted anew.
+                    for number in 0.. {
+                        if sent == pieces || !attacker.send(&piece(number)) {
+                            break;
+                        }
+                        sent += 1;
+                    }
                 }
                 sent
             })
@@ -36,7 +52,7 @@ async fn flood(name: &str, piece: impl Fn(u32) -> Vec<u8> + Send + Sync + Copy +
         }
         strikes
     };
-    target.withstands(name, 96, attack).await;
+    target.withstands(name, mebibytes, attack).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -51,21 +67,26 @@ async fn calls_that_are_reset_at_once_cost_little() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_that_wait_and_are_reset_cost_little() {
-    flood("calls that wait for a reservation and are reset", |number| {
-        let order = ReserveRequest {
-            key: format!("parked-{}", number % 10),
-            wait_timeout: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
-            lease: Some(prost_types::Duration { seconds: 3_600, nanos: 0 }),
-            ..Default::default()
-        };
-        let call = 2 * number + 1;
-        let mut pieces = [begin(call, "Reserve"), request(call, &order)].concat();
-        // So many are parked at a time.
-        if let Some(reset) = number.checked_sub(200) {
-            pieces.extend(cancel(2 * reset + 1));
-        }
-        pieces
-    })
+    // 12 KiB for each that is parked on top.
+    let parked = (effort(3, 20) * PARKED * 12) >> 10;
+    flood_within(
+        96 + u64::from(parked),
+        "calls that wait for a reservation and are reset",
+        |number| {
+            let order = ReserveRequest {
+                key: format!("parked-{}", number % 10),
+                wait_timeout: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+                lease: Some(prost_types::Duration { seconds: 3_600, nanos: 0 }),
+                ..Default::default()
+            };
+            let call = 2 * number + 1;
+            let mut pieces = [begin(call, "Reserve"), request(call, &order)].concat();
+            if let Some(reset) = number.checked_sub(PARKED) {
+                pieces.extend(cancel(2 * reset + 1));
+            }
+            pieces
+        },
+    )
     .await;
 }
 
