@@ -4,10 +4,13 @@
 //! decides, and the answer is encoded ([`encode`]) or mapped to a status ([`status`]: one
 //! table). Nothing here knows which engine it talks to, and nothing here decides.
 
+pub mod admin;
+mod audit;
 pub mod decode;
 pub mod encode;
 pub mod service;
 pub mod status;
 
+pub use admin::AdminApi;
 pub use decode::Limits;
 pub use service::{IdempotencyApi, LargeAnswer};

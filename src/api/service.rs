@@ -27,7 +27,7 @@ impl LargeAnswer {
     }
 
     /// `answer`, and how large it is.
-    fn with<T>(large: Option<Self>, answer: T) -> Response<T> {
+    pub(super) fn with<T>(large: Option<Self>, answer: T) -> Response<T> {
         let mut response = Response::new(answer);
         if let Some(large) = large {
             response.extensions_mut().insert(large);
@@ -68,13 +68,13 @@ impl IdempotencyApi {
 }
 
 /// When the caller stops to care, by its own word.
-fn deadline<T>(request: &Request<T>) -> Option<Instant> {
+pub(super) fn deadline<T>(request: &Request<T>) -> Option<Instant> {
     decode::timeout(request.metadata().get("grpc-timeout"))
         .and_then(|timeout| Instant::now().checked_add(timeout))
 }
 
 /// An engine answers a command with a decision of its kind; anything else is a bug in it.
-fn mismatched() -> Status {
+pub(super) fn mismatched() -> Status {
     tracing::error!("the engine answered another command");
     Status::internal("the engine answered another command")
 }

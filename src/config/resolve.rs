@@ -57,6 +57,7 @@ impl Resolved {
             connection_max_age: reader.bounded_or_off("connection_max_age").map(|span| span.0),
             keepalive_interval: reader.bounded_or_off("keepalive_interval").map(|span| span.0),
             keepalive_timeout: reader.bounded::<Timespan>("keepalive_timeout").0,
+            admin: reader.value("admin"),
             reflection: reader.value("reflection"),
             log: reader.value::<LogFilter>("log").0,
             log_format: reader.value("log_format"),

@@ -95,6 +95,27 @@ pub struct Completion {
     pub late: bool,
 }
 
+impl Completion {
+    /// The same without what makes it large: of its response nothing but the status code.
+    pub fn without_body(&self) -> Self {
+        let Self { response, .. } = self;
+        let response = Response { status_code: response.status_code, ..Response::default() };
+        // The rest is small; the body is not copied to be thrown away.
+        Self {
+            result: self.result,
+            response,
+            response_omitted: self.response_omitted,
+            response_digest: self.response_digest,
+            response_size_bytes: self.response_size_bytes,
+            completed_at: self.completed_at,
+            retained_until: self.retained_until,
+            attempt: self.attempt,
+            fencing_token: self.fencing_token,
+            late: self.late,
+        }
+    }
+}
+
 /// The answer to the operation itself, opaque to onced and kept out of its logs.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Response {
@@ -156,6 +177,17 @@ impl Record {
             State::Reserved { lease_until, .. } => lease_until.plus(self.retention),
             State::Released { released_at } => released_at.plus(self.retention),
             State::Completed(completion) => completion.retained_until,
+        }
+    }
+
+    /// When this record comes in doubt, unless something happens to it before: the end of its
+    /// lease, where nobody takes over. `None` where it never does.
+    pub fn in_doubt_from(&self) -> Option<Moment> {
+        match &self.state {
+            State::Reserved { lease_until, lease_expiry_action: LeaseExpiryAction::Hold } => {
+                Some(*lease_until)
+            }
+            State::Reserved { .. } | State::Released { .. } | State::Completed(_) => None,
         }
     }
 }

@@ -40,10 +40,11 @@ use self::connection::Acceptor;
 use self::health::Health;
 use self::recovery::RecoveringEngine;
 use self::runtimes::{Runtimes, Stage};
-use crate::api::{IdempotencyApi, Limits};
+use crate::api::{AdminApi, IdempotencyApi, Limits};
 use crate::clock::SystemClock;
 use crate::config::Settings;
 use crate::pb::v1;
+use crate::pb::v1::admin_service_server::AdminServiceServer;
 use crate::pb::v1::idempotency_service_server::IdempotencyServiceServer;
 use crate::storage::{self, Engine, StoreOptions, StoreUrl, Sweeper};
 
@@ -109,7 +110,7 @@ async fn run(
 ) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     let engine = RecoveringEngine::new();
-    let health = Health::not_serving().await;
+    let health = Health::not_serving(settings.admin).await;
     let (set_stage, stage) = watch::channel(Stage::Serving);
     let routes = routes(settings, Arc::new(engine.clone()), &health)?;
     let runtimes = Runtimes::start(settings, &routes, &stage)?;
@@ -176,13 +177,23 @@ fn routes(settings: &Settings, engine: Arc<dyn Engine>, health: &Health) -> anyh
         lease_expiry_action: settings.lease_expiry_action,
         max_response_bytes: settings.max_response_bytes,
     };
-    let api = IdempotencyServiceServer::new(IdempotencyApi::new(engine, limits))
+    let api = IdempotencyServiceServer::new(IdempotencyApi::new(Arc::clone(&engine), limits))
         .max_decoding_message_size(MAX_REQUEST_BYTES);
     let mut routes = Routes::new(api).add_service(health.service());
+    if settings.admin {
+        let admin = AdminServiceServer::new(AdminApi::new(engine, limits))
+            .max_decoding_message_size(MAX_REQUEST_BYTES);
+        routes = routes.add_service(admin);
+    }
     if settings.reflection {
         // Tools are divided between the two versions.
         let configure = || {
-            tonic_reflection::server::Builder::configure()
+            let mut builder = tonic_reflection::server::Builder::configure();
+            if settings.admin {
+                builder =
+                    builder.register_encoded_file_descriptor_set(v1::ADMIN_FILE_DESCRIPTOR_SET);
+            }
+            builder
                 .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
                 // So that grpcurl shows the details of a status.

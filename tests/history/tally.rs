@@ -128,5 +128,6 @@ fn kind(call: &Call) -> &'static str {
         },
         Answer::Refused(Refusal::ResultConflict) => "refused: ResultConflict",
         Answer::Refused(Refusal::AlreadyCompleted) => "refused: AlreadyCompleted",
+        Answer::Refused(Refusal::RecordChanged) => "refused: RecordChanged",
     }
 }

@@ -190,18 +190,18 @@ async fn a_directory_of_a_later_format_is_left_to_the_build_that_wrote_it() {
     server.signal(Signal::TERM);
     server.wait();
     let write_format = |format: u32| {
-        let tables = ["default", "records", "expiry", "meta"];
+        let tables = ["default", "records", "expiry", "holds", "meta"];
         let db = DB::open_cf(&Options::default(), &data, tables).unwrap();
         db.put_cf(db.cf_handle("meta").unwrap(), b"format", format.to_be_bytes()).unwrap();
     };
 
-    write_format(2);
+    write_format(3);
     let (code, message) = refuses_to_serve(&data);
     assert_eq!(code, Some(3), "{message}");
-    let advice = "has format 2, this build reads format 1; use the build that wrote it";
+    let advice = "has format 3, this build reads format 2; use the build that wrote it";
     assert!(message.contains(advice), "{message}");
 
-    write_format(1);
+    write_format(2);
     let server = Process::serve(&data, &[]);
     let again = Caller::of(&server).await.reserve(&held).await.unwrap();
     assert_eq!(granted(again), token);

@@ -24,6 +24,8 @@ mod bounds;
 
 mod directory;
 
+mod operating;
+
 use crate::engines::{Kind, Lab, Lacking, Need, Verdict};
 
 /// Tests that an engine cannot be put to.
@@ -58,6 +60,10 @@ const EXCEPTIONS: &[Exception] = &[
             "promise_4_a_loop_of_crashes_does_not_push_the_clock_ahead",
             "promise_4_a_later_restart_takes_no_retention_back",
             "promise_4_without_restart_grace_an_outage_counts_in_full",
+            "promise_2_what_was_forced_is_there_after_an_abrupt_end",
+            "promise_4_a_lease_in_its_grace_is_not_in_doubt",
+            "promise_4_a_place_is_as_good_after_a_restart",
+            "promise_5_an_erase_goes_on_after_an_abrupt_end",
         ],
     },
     Exception {
@@ -80,6 +86,8 @@ const EXCEPTIONS: &[Exception] = &[
             "promise_6_the_change_is_signalled",
             "promise_6_opened_anew_it_serves",
             "promise_7_a_full_store_shows_it",
+            "promise_2_a_listing_shows_nothing_that_is_not_durable",
+            "promise_6_an_erase_that_fails_poisons_too",
         ],
     },
     Exception {
@@ -129,6 +137,9 @@ conformance! {
         promise_1_commands_that_wait_together_take_effect_in_their_order,
         promise_1_a_crowd_larger_than_a_batch_is_answered_in_its_order,
     }
+    operating {
+        promise_1_what_is_forced_takes_effect_in_its_order,
+    }
     durability {
         promise_2_no_answer_leaves_before_its_state_is_durable,
         promise_2_nor_does_one_that_rests_on_an_earlier_turn,
@@ -137,6 +148,10 @@ conformance! {
         promise_2_what_was_answered_is_there_after_a_restart,
         promise_2_what_was_answered_is_there_after_an_abrupt_end,
     }
+    operating {
+        promise_2_a_listing_shows_nothing_that_is_not_durable,
+        promise_2_what_was_forced_is_there_after_an_abrupt_end,
+    }
     fencing {
         promise_3_fencing_tokens_rise_across_release_purge_and_restart,
         promise_3_tokens_rise_across_abrupt_ends,
@@ -144,6 +159,9 @@ conformance! {
         promise_3_tokens_rise_with_every_kind_of_attempt,
         promise_3_no_two_attempts_share_a_token,
         promise_3_a_token_whose_grant_is_in_question_is_not_given_to_another,
+    }
+    operating {
+        promise_3_a_deleted_key_gets_a_larger_token,
     }
     expiry {
         promise_4_expiry_is_judged_when_read,
@@ -171,6 +189,14 @@ conformance! {
         promise_4_a_purge_frees_what_is_over_step_by_step,
         promise_4_the_sweeper_frees_what_is_over,
     }
+    operating {
+        promise_4_a_listing_is_judged_when_it_is_read,
+        promise_4_a_listing_leaves_large_things_out,
+        promise_4_what_is_in_doubt_is_listed_oldest_first,
+        promise_4_a_lease_in_its_grace_is_not_in_doubt,
+        promise_4_pages_go_on_behind_what_they_have_shown,
+        promise_4_a_place_is_as_good_after_a_restart,
+    }
     certainty {
         promise_5_every_error_says_whether_it_may_have_happened,
         promise_5_a_failure_says_whether_it_happened,
@@ -186,6 +212,11 @@ conformance! {
         promise_5_a_caller_that_leaves_after_its_turn_has_asked,
         promise_5_callers_that_leave_at_any_time_leave_nothing_half_done,
     }
+    operating {
+        promise_5_an_erase_that_is_ordered_again_is_the_same,
+        promise_5_an_erase_spares_others_and_what_was_granted_since,
+        promise_5_an_erase_goes_on_after_an_abrupt_end,
+    }
     poison {
         promise_6_a_failed_commit_poisons,
         promise_6_a_failed_sync_is_not_tried_again,
@@ -193,6 +224,9 @@ conformance! {
         promise_6_whoever_waits_when_a_commit_fails_is_answered,
         promise_6_the_change_is_signalled,
         promise_6_opened_anew_it_serves,
+    }
+    operating {
+        promise_6_an_erase_that_fails_poisons_too,
     }
     bounds {
         promise_7_past_a_bound_it_refuses,
@@ -203,6 +237,10 @@ conformance! {
         promise_7_closing_answers_everything_accepted,
         promise_7_a_closed_store_refuses,
         promise_7_closing_amid_a_crowd_leaves_nobody_in_doubt,
+    }
+    operating {
+        promise_7_a_page_takes_bounded_work,
+        promise_7_a_bounded_number_of_erases_runs_at_a_time,
     }
 }
 

@@ -11,6 +11,10 @@
 //! early is left alone (a renewal or a completion then writes nothing but the record), and
 //! one that is a little late only costs space for a little longer. Only an entry that is
 //! much too late, or that is due, is moved.
+//!
+//! The index of holds is another matter: operators read it in order, so it has one entry for
+//! each reservation that comes in doubt when its lease ends, at exactly the end that is
+//! stored.
 
 use std::collections::HashMap;
 use std::collections::hash_map;
@@ -56,6 +60,20 @@ pub enum Change {
     },
     /// An entry of the expiry index goes.
     Unindex {
+        /// Its moment.
+        at: Moment,
+        /// Its record.
+        record_key: Vec<u8>,
+    },
+    /// An entry of the index of holds is made.
+    Hold {
+        /// When the lease ends.
+        at: Moment,
+        /// Of which record.
+        record_key: Vec<u8>,
+    },
+    /// An entry of the index of holds goes.
+    Unhold {
         /// Its moment.
         at: Moment,
         /// Its record.
@@ -112,6 +130,15 @@ impl GraceWindow {
     }
 }
 
+/// The record that `stored` stands for, with its lease as outages have prolonged it.
+pub fn as_read(stored: Stored, grace: &[GraceWindow]) -> Record {
+    let Stored { mut record, run, .. } = stored;
+    for window in grace {
+        window.extend(run, &mut record);
+    }
+    record
+}
+
 /// What the engine brings to a batch.
 #[derive(Clone, Debug)]
 pub struct Setting {
@@ -138,6 +165,8 @@ pub struct Batch<'a, S> {
 struct Entry {
     /// The moment of the index entry on disk; `None` where there is no record there.
     indexed_at: Option<Moment>,
+    /// The moment of its entry in the index of holds on disk, where it has one.
+    held_until: Option<Moment>,
     record: Option<Record>,
     changed: bool,
 }
@@ -217,6 +246,18 @@ impl<'a, S: Source> Batch<'a, S> {
         }
     }
 
+    /// Takes a record away whose fencing token is `ceiling` or less. The flag says whether it
+    /// went.
+    pub fn erase(&mut self, record_key: &[u8], ceiling: FencingToken) -> Result<bool, EngineError> {
+        let entry = self.entry(record_key)?;
+        let goes = entry.record.as_ref().is_some_and(|it| it.fencing_token <= ceiling);
+        if goes {
+            entry.record = None;
+            entry.changed = true;
+        }
+        Ok(goes)
+    }
+
     /// What has to be written for all of it.
     pub fn finish(self) -> Outcome {
         let now = self.setting.now;
@@ -232,6 +273,15 @@ impl<'a, S: Source> Batch<'a, S> {
                 }
                 if let Some(at) = place {
                     changes.push(Change::Index { at, record_key: record_key.clone() });
+                }
+            }
+            let held_until = entry.record.as_ref().and_then(Record::in_doubt_from);
+            if entry.held_until != held_until {
+                if let Some(at) = entry.held_until {
+                    changes.push(Change::Unhold { at, record_key: record_key.clone() });
+                }
+                if let Some(at) = held_until {
+                    changes.push(Change::Hold { at, record_key: record_key.clone() });
                 }
             }
             match (entry.record, place) {
@@ -250,16 +300,13 @@ impl<'a, S: Source> Batch<'a, S> {
         match self.overlay.entry(record_key.to_vec()) {
             hash_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
             hash_map::Entry::Vacant(vacant) => {
-                let (indexed_at, record) = match self.source.read(record_key)? {
-                    Some(Stored { mut record, indexed_at, run }) => {
-                        for window in self.setting.grace.iter() {
-                            window.extend(run, &mut record);
-                        }
-                        (Some(indexed_at), Some(record))
-                    }
-                    None => (None, None),
-                };
-                Ok(vacant.insert(Entry { indexed_at, record, changed: false }))
+                let stored = self.source.read(record_key)?;
+                Ok(vacant.insert(Entry {
+                    indexed_at: stored.as_ref().map(|stored| stored.indexed_at),
+                    held_until: stored.as_ref().and_then(|stored| stored.record.in_doubt_from()),
+                    record: stored.map(|stored| as_read(stored, &self.setting.grace)),
+                    changed: false,
+                }))
             }
         }
     }

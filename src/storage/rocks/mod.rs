@@ -2,7 +2,9 @@
 //!
 //! Read in this order: [`schema`] is what lies on disk, [`batch`] decides, `writer` puts a
 //! batch into the log under one mutex, [`sync`] makes the log durable on a thread of its own,
-//! [`turn`] is how callers form batches without a thread of their own.
+//! [`turn`] is how callers form batches without a thread of their own. `list` reads pages off
+//! to the side, `erase` empties a namespace step by step, `migrate` takes over what an earlier
+//! format left.
 //!
 //! How the promises are kept:
 //! 1. Every batch is decided under one mutex, over what is written and its own overlay.
@@ -13,15 +15,20 @@
 //! 5. A command whose batch was handed to the log is indeterminate until it is synced;
 //!    everything else that fails did not happen.
 //! 6. `sync.rs` says why; one flag, checked before every batch and every answer.
-//! 7. [`crate::storage::admission`] bounds what is in flight, [`writer`] what is in a batch.
+//! 7. [`crate::storage::admission`] bounds what is in flight, [`writer`] what is in a batch,
+//!    `list` how many read much at a time, and [`crate::storage::list`] how much a page reads.
 
 pub mod batch;
 mod directory;
+mod erase;
 pub mod inspect;
+mod list;
+mod migrate;
 pub mod schema;
 mod sync;
 mod threads;
 mod turn;
+mod view;
 mod writer;
 
 #[cfg(test)]
@@ -32,18 +39,21 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use self::schema::Tables;
 use self::sync::SyncQueue;
 use self::turn::{Answer, Lanes, Question};
 use self::writer::Writer;
 use super::admission::Admission;
+use super::erase::{EraseOrder, EraseStep, Erases, Erasing};
+use super::list::{Listing, Page};
+use super::stats::Stats;
 use super::{
     Answering, Condition, Decided, Engine, EngineError, OpenError, Purged, StoreOptions, keys,
 };
 use crate::clock::Clock;
-use crate::domain::{Command, Decision, Record, RecordKey};
+use crate::domain::{Command, Decision, Record, RecordKey, Response};
 
 /// Callers on more threads than this share lanes.
 const LANES: usize = 64;
@@ -54,6 +64,11 @@ const COMMAND_BYTES: usize = 512;
 /// Records in RocksDB.
 pub struct RocksEngine {
     core: Arc<Core>,
+    tables: Arc<Tables>,
+    /// Taken before the engine's mutex.
+    erases: Mutex<Erases>,
+    stepping: Mutex<()>,
+    readers: Arc<Semaphore>,
     admission: Arc<Admission>,
     sync_thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -75,6 +90,10 @@ impl RocksEngine {
         options: &StoreOptions,
     ) -> Result<Self, OpenError> {
         let tables = Arc::new(Tables::open(path, options)?);
+        let erases = tables.erases().map_err(|_| OpenError::Damaged {
+            path: path.to_owned(),
+            cause: "the progress of its erases is unreadable".to_owned(),
+        })?;
         let condition = watch::Sender::new(Condition::Serving);
         let sync = SyncQueue::new(condition.clone());
         let writer = Writer::recover(Arc::clone(&tables), path, clock, options)?;
@@ -95,6 +114,10 @@ impl RocksEngine {
                 lanes: Lanes::new(LANES),
                 condition,
             }),
+            tables,
+            erases: Mutex::new(Erases::recovered(erases)),
+            stepping: Mutex::new(()),
+            readers: Arc::new(Semaphore::new(list::MAX_READERS)),
             admission: Admission::new(options.max_in_flight, options.max_in_flight_bytes),
             sync_thread: Mutex::new(Some(thread)),
         })
@@ -145,6 +168,22 @@ impl Engine for RocksEngine {
         self.core.purge(limit)
     }
 
+    fn list(&self, listing: Listing) -> Answering<'_, Page> {
+        Box::pin(self.read_page(listing))
+    }
+
+    fn erase(&self, order: EraseOrder) -> Answering<'_, Erasing> {
+        Box::pin(self.order_erase(order))
+    }
+
+    fn erase_step(&self, limit: usize) -> Result<EraseStep, EngineError> {
+        self.step_erase(limit)
+    }
+
+    fn stats(&self) -> Answering<'_, Stats> {
+        Box::pin(self.read_stats())
+    }
+
     fn condition(&self) -> watch::Receiver<Condition> {
         self.core.condition.subscribe()
     }
@@ -166,13 +205,18 @@ impl Drop for RocksEngine {
 /// How much of a command is the caller's own data.
 fn payload_bytes(command: &Command) -> usize {
     match command {
-        Command::Reserve(_) | Command::Release(_) => 0,
-        Command::Complete(complete) => {
-            let response = &complete.response;
-            let metadata: usize =
-                response.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
-            response.payload.len() + response.content_type.len() + metadata
-        }
+        Command::Reserve(_)
+        | Command::Release(_)
+        | Command::ForceRelease(_)
+        | Command::Delete(_) => 0,
+        Command::Complete(complete) => response_bytes(&complete.response),
+        Command::ForceComplete(force) => response_bytes(&force.response),
         Command::Renew(renew) => renew.checkpoint.as_ref().map_or(0, Vec::len),
     }
+}
+
+fn response_bytes(response: &Response) -> usize {
+    let metadata: usize =
+        response.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
+    response.payload.len() + response.content_type.len() + metadata
 }

@@ -10,12 +10,13 @@ use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
     DBRecoveryMode, ErrorKind, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
 };
-use tracing::error;
+use tracing::{error, info};
 
 use super::batch::{Change, GraceWindow, Source};
-use super::directory;
-use crate::domain::{FencingToken, Moment};
+use super::{directory, migrate, view};
+use crate::domain::{FencingToken, Moment, Namespace};
 use crate::storage::codec::{self, Stored};
+use crate::storage::erase::Erase;
 use crate::storage::fault::{Fault, FaultPlan, Operation};
 use crate::storage::keys;
 use crate::storage::{EngineError, OpenError, StoreOptions};
@@ -24,11 +25,15 @@ use crate::storage::{EngineError, OpenError, StoreOptions};
 pub const RECORDS: &str = "records";
 /// Which record to look at when.
 const EXPIRY: &str = "expiry";
+/// Which reservation comes in doubt when; since format 2.
+pub const HOLDS: &str = "holds";
 /// What the engine knows of itself.
 const META: &str = "meta";
 
-/// The format that this build writes, and the only one that it reads.
-const FORMAT: u32 = 1;
+/// The format that this build writes. It migrates what it opens in an earlier one.
+const FORMAT: u32 = 2;
+/// The first format, and the earliest that this build reads: it has no index of holds.
+const FIRST_FORMAT: u32 = 1;
 
 const META_FORMAT: &[u8] = b"format";
 /// No token up to this number may be given out again; big-endian i64.
@@ -39,6 +44,8 @@ const META_CLOCK: &[u8] = b"clock_high_water";
 const META_GRACE: &[u8] = b"grace_windows";
 /// The number of the latest run; big-endian i64.
 const META_RUN: &[u8] = b"run";
+/// What the progress of an erase is stored under, followed by its namespace; since format 2.
+const META_ERASE: &[u8] = b"erase/";
 
 /// Logs are flushed to tables past this size, so that a restart after a kill replays little.
 const MAX_LOG_BYTES: u64 = 128 << 20;
@@ -58,11 +65,15 @@ pub struct Meta {
     pub run: Option<i64>,
     /// How leases are prolonged after outages, in the order of the runs.
     pub grace: Option<Arc<[GraceWindow]>>,
+    /// How far an erase has come. Written only: [`Tables::erases`] reads them all.
+    pub erase: Option<Erase>,
+    /// Namespaces whose erases are forgotten. Written only.
+    pub forgotten_erases: Vec<Namespace>,
 }
 
 /// The open database.
 pub struct Tables {
-    db: DB,
+    pub(super) db: DB,
     write_options: WriteOptions,
     faults: Option<Arc<FaultPlan>>,
 }
@@ -81,14 +92,33 @@ impl Tables {
         let cache = Cache::new_lru_cache(options.block_cache_bytes);
         let families = [
             ColumnFamilyDescriptor::new(RECORDS, records_options(options, &cache)),
-            ColumnFamilyDescriptor::new(EXPIRY, expiry_options(options, &cache)),
+            ColumnFamilyDescriptor::new(EXPIRY, index_options(options, &cache)),
+            ColumnFamilyDescriptor::new(HOLDS, index_options(options, &cache)),
             ColumnFamilyDescriptor::new(META, Options::default()),
         ];
-        let db = DB::open_cf_descriptors(&db_options, path, families)
-            .map_err(|error| open_error(path, &error))?;
+        let db = match DB::open_cf_descriptors(&db_options, path, families) {
+            Ok(db) => db,
+            Err(error) => {
+                // A later format may have tables that RocksDB does not open without a name;
+                // for reading it does, and then the format says what is the matter.
+                if error.kind() == ErrorKind::InvalidArgument {
+                    Self::open_read_only(path)?;
+                }
+                return Err(open_error(path, &error));
+            }
+        };
         let tables =
             Self { db, write_options: WriteOptions::default(), faults: options.faults.clone() };
-        tables.check_format(path)?;
+        let format = tables.format(path)?;
+        if let Some(found) = format
+            && found < FORMAT
+        {
+            info!(path = %path.display(), from = found, to = FORMAT, "migrating the store");
+            migrate::migrate(&tables).map_err(|()| OpenError::Unavailable {
+                path: path.to_owned(),
+                cause: "it cannot be migrated".into(),
+            })?;
+        }
         Ok(tables)
     }
 
@@ -100,11 +130,12 @@ impl Tables {
         let db = DB::open_cf_for_read_only(&db_options(), path, [RECORDS, EXPIRY, META], false)
             .map_err(|error| open_error(path, &error))?;
         let tables = Self { db, write_options: WriteOptions::default(), faults: None };
-        tables.check_format(path)?;
+        tables.format(path)?;
         Ok(tables)
     }
 
-    fn check_format(&self, path: &Path) -> Result<(), OpenError> {
+    /// The format of the database, if it is one that this build reads.
+    fn format(&self, path: &Path) -> Result<Option<u32>, OpenError> {
         let damaged = || OpenError::Damaged {
             path: path.to_owned(),
             cause: "its format is unreadable".into(),
@@ -116,13 +147,13 @@ impl Tables {
         let Some(bytes) = stored else {
             // A database without a format is one whose creation was cut short before its
             // first commit: nothing was acknowledged from it.
-            return Ok(());
+            return Ok(None);
         };
         let found = u32::from_be_bytes(bytes.try_into().map_err(|_| damaged())?);
-        if found != FORMAT {
+        if !(FIRST_FORMAT..=FORMAT).contains(&found) {
             return Err(OpenError::Format { path: path.to_owned(), found, supported: FORMAT });
         }
-        Ok(())
+        Ok(Some(found))
     }
 
     /// What the engine stored of itself.
@@ -151,7 +182,26 @@ impl Tables {
             clock_high_water: number(META_CLOCK)?.map(Moment::from_millis),
             run: number(META_RUN)?,
             grace,
+            ..Meta::default()
         })
+    }
+
+    /// How far each erase has come.
+    pub fn erases(&self) -> Result<Vec<Erase>, EngineError> {
+        let mut found = self.db.raw_iterator_cf(self.family(META));
+        found.seek(META_ERASE);
+        let mut erases = Vec::new();
+        while let Some((key, value)) = found.item()
+            && key.starts_with(META_ERASE)
+        {
+            erases.push(Erase::decode(value).map_err(|damage| {
+                error!(%damage, "the progress of an erase cannot be read");
+                EngineError::Corrupted
+            })?);
+            found.next();
+        }
+        found.status().map_err(|error| read_error(&error))?;
+        Ok(erases)
     }
 
     fn meta_bytes(&self, name: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
@@ -177,6 +227,12 @@ impl Tables {
                 Change::Unindex { at, record_key } => {
                     batch.delete_cf(self.family(EXPIRY), keys::expiry_key(*at, record_key));
                 }
+                Change::Hold { at, record_key } => {
+                    batch.put_cf(self.family(HOLDS), keys::expiry_key(*at, record_key), b"");
+                }
+                Change::Unhold { at, record_key } => {
+                    batch.delete_cf(self.family(HOLDS), keys::expiry_key(*at, record_key));
+                }
             }
         }
         let family = self.family(META);
@@ -192,6 +248,12 @@ impl Tables {
         }
         if let Some(run) = meta.run {
             batch.put_cf(family, META_RUN, run.to_be_bytes());
+        }
+        for namespace in &meta.forgotten_erases {
+            batch.delete_cf(family, erase_name(namespace));
+        }
+        if let Some(erase) = &meta.erase {
+            batch.put_cf(family, erase_name(&erase.order.namespace), erase.encode());
         }
         self.perform(Operation::Write, || self.db.write_opt(batch, &self.write_options))
     }
@@ -278,7 +340,7 @@ impl Tables {
         records.status().map_err(|error| read_error(&error))
     }
 
-    fn family(&self, name: &str) -> &ColumnFamily {
+    pub(super) fn family(&self, name: &str) -> &ColumnFamily {
         self.db.cf_handle(name).expect("every family was opened")
     }
 }
@@ -290,16 +352,17 @@ impl Source for Tables {
         }
         match self.db.get_pinned_cf(self.family(RECORDS), record_key) {
             Ok(None) => Ok(None),
-            Ok(Some(bytes)) => codec::decode(&bytes).map(Some).map_err(|damage| {
-                error!(%damage, "a record cannot be read");
-                EngineError::Corrupted
-            }),
+            Ok(Some(bytes)) => view::decode(&bytes).map(Some),
             Err(error) => Err(read_error(&error)),
         }
     }
 }
 
-fn read_error(error: &rocksdb::Error) -> EngineError {
+fn erase_name(namespace: &Namespace) -> Vec<u8> {
+    [META_ERASE, namespace.as_str().as_bytes()].concat()
+}
+
+pub(super) fn read_error(error: &rocksdb::Error) -> EngineError {
     error!(%error, "cannot read");
     match error.kind() {
         ErrorKind::Corruption => EngineError::Corrupted,
@@ -363,13 +426,13 @@ fn records_options(options: &StoreOptions, cache: &Cache) -> Options {
     table
 }
 
-fn expiry_options(options: &StoreOptions, cache: &Cache) -> Options {
+fn index_options(options: &StoreOptions, cache: &Cache) -> Options {
     let mut table = table_options(options);
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(cache);
     table.set_block_based_table_factory(&blocks);
-    // The sweeper deletes from the front: without this, each pass would walk over the
-    // remains of all passes before it.
+    // Entries go from the front: without this, whoever reads on from there would walk
+    // over the remains of all that went before.
     table.add_compact_on_deletion_collector_factory(4_096, 1_024, 0.5);
     table
 }

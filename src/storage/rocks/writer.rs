@@ -84,6 +84,7 @@ impl Writer {
             clock_high_water: Some(stored_clock),
             run: Some(run),
             grace: Some(grace_windows(&found, run, up_at, options.restart_grace)),
+            ..Meta::default()
         };
         tables
             .write(&[], &stored)
@@ -125,8 +126,18 @@ impl Writer {
     /// Writes what `batch` came to, with high-water marks ahead of whatever its answers show.
     /// The flag says whether there was anything to write.
     fn write(&mut self, batch: Batch<'_, Tables>, now: Moment) -> Result<bool, DiskError> {
+        self.write_with(batch, now, Meta::default())
+    }
+
+    /// The same, together with `meta`.
+    fn write_with(
+        &mut self,
+        batch: Batch<'_, Tables>,
+        now: Moment,
+        meta: Meta,
+    ) -> Result<bool, DiskError> {
         let outcome = batch.finish();
-        let mut ahead = Meta::default();
+        let mut ahead = meta;
         if now > self.stored_clock {
             ahead.clock_high_water = Some(now.plus(CLOCK_AHEAD));
         }
@@ -143,6 +154,16 @@ impl Writer {
         self.stored_fencing = ahead.fencing_high_water.or(self.stored_fencing);
         Ok(true)
     }
+}
+
+/// What came of a batch that is written, and not synced yet.
+pub(super) struct Settled<T> {
+    /// What was made of it.
+    pub value: T,
+    /// What it was decided by.
+    pub setting: Setting,
+    /// What an answer that rests on it has to wait for.
+    pub position: Position,
 }
 
 impl Core {
@@ -249,6 +270,29 @@ impl Core {
             writer.swept_to.push(0);
         }
         Ok(Purged { records, more: due.len() == limit })
+    }
+
+    /// Lets `fill` ask a batch of its own, and writes what that comes to together with the meta
+    /// that it returns. Where `fill` fails nothing is written.
+    pub(super) fn settle<T>(
+        &self,
+        fill: impl FnOnce(&mut Batch<'_, Tables>, &Setting) -> Result<(T, Meta), EngineError>,
+    ) -> Result<Settled<T>, EngineError> {
+        let mut writer = self.writer()?;
+        let setting = writer.setting();
+        self.show_disk(writer.disk_full);
+        let tables = Arc::clone(&writer.tables);
+        let mut batch = Batch::new(tables.as_ref(), setting.clone());
+        let (value, meta) = fill(&mut batch, &setting)?;
+        match writer.write_with(batch, setting.now, meta) {
+            Ok(true) => Ok(Settled { value, position: self.sync.wrote(), setting }),
+            Ok(false) => Ok(Settled { value, position: self.sync.position(), setting }),
+            Err(DiskError) => {
+                drop(writer);
+                self.sync.poison();
+                Err(EngineError::OutcomeUnknown)
+            }
+        }
     }
 
     /// Refuses what comes, and decides what is queued.

@@ -137,8 +137,8 @@ fn shows(answer: &Answer, asker: Option<OwnerToken>, durable: &[Record]) -> bool
             .filter(|it| Some(it.owner_token) == asker)
             .any(|it| matches!(it.state, State::Released { .. }) || later(it.fencing_token)),
         Answer::Decision(Decision::Refused(_)) => !durable.is_empty(),
-        Answer::Decision(Decision::InDoubt(_) | Decision::Renewed { .. }) => {
-            unreachable!("nobody here holds or renews")
+        Answer::Decision(Decision::InDoubt(_) | Decision::Renewed { .. } | Decision::Forced(_)) => {
+            unreachable!("nobody here holds, renews or forces")
         }
     }
 }

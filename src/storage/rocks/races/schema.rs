@@ -42,7 +42,10 @@ impl Tables {
                 Change::Delete { record_key } => {
                     disk.records.remove(record_key);
                 }
-                Change::Index { .. } | Change::Unindex { .. } => {}
+                Change::Index { .. }
+                | Change::Unindex { .. }
+                | Change::Hold { .. }
+                | Change::Unhold { .. } => {}
             }
         }
         disk.log.push(changes.to_vec());
