@@ -121,12 +121,12 @@ impl Report {
         if !self.damaged_listing.is_empty() {
             page.push_str("\nDAMAGED, by the bytes of the stored key\n");
             for entry in &self.damaged_listing {
-                page.push_str(&format!("{}\n", cell(&entry["record_key"])));
+                page.push_str(&format!("{}\n", text::cell(&entry["record_key"])));
             }
         }
         if !self.listing.is_empty() {
             page.push('\n');
-            page.push_str(&columns(&self.listing));
+            page.push_str(&text::columns(&COLUMNS, &self.listing));
         }
         let known: u64 = self.counts.iter().sum();
         let unlisted = known - u64::try_from(self.listing.len()).unwrap_or(known);
@@ -188,28 +188,3 @@ const COLUMNS: [(&str, &str); 9] = [
     ("RETAINED UNTIL", "expire_time"),
     ("HOLDER", "holder"),
 ];
-
-/// The records under headings, aligned.
-fn columns(records: &[Value]) -> String {
-    let headings = COLUMNS.map(|(heading, _)| heading.to_owned());
-    let mut rows = vec![headings];
-    rows.extend(records.iter().map(|record| COLUMNS.map(|(_, name)| cell(&record[name]))));
-    let widths: [usize; COLUMNS.len()] =
-        std::array::from_fn(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0));
-    let mut lines = String::new();
-    for row in rows {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        lines.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-        lines.push('\n');
-    }
-    lines
-}
-
-/// A value on one line. Keys and holders come from strangers, or from damage.
-fn cell(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text::shown(text).replace(['\n', '\t'], " "),
-        other => other.to_string(),
-    }
-}
