@@ -51,11 +51,14 @@ pub mod memory;
 mod admission;
 mod alarm;
 mod codec;
+pub mod erase;
 pub mod fault;
 mod keys;
+pub mod list;
 mod question;
 mod quota;
 mod round;
+pub mod stats;
 mod sweep;
 mod threads;
 mod waiting;
@@ -66,6 +69,9 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
+use self::erase::{EraseOrder, EraseStep, Erasing};
+use self::list::{Listing, Page};
+use self::stats::Stats;
 use crate::domain::{Command, Decision, Moment, Record, RecordKey};
 
 pub use open::{OpenError, StoreOptions, StoreUrl, StoreUrlError, open};
@@ -138,6 +144,22 @@ pub trait Engine: Send + Sync + 'static {
     /// Frees the space of at most `limit` records whose retention is over. Blocks; never
     /// needed for a right answer.
     fn purge(&self, limit: usize) -> Result<Purged, EngineError>;
+
+    /// Lists records, judged at one moment. It reads off the caller's thread, and only a few
+    /// listings are read at a time: past that it is [`EngineError::Overloaded`].
+    fn list(&self, listing: Listing) -> Answering<'_, Page>;
+
+    /// Begins to erase a namespace, or shows how far that has come: an erase that runs there
+    /// already answers every order, and one that has ended the order that began it. It goes on
+    /// by itself, across restarts too, wherever [`Engine::erase_step`] is called.
+    fn erase(&self, order: EraseOrder) -> Answering<'_, Erasing>;
+
+    /// Goes on with the erases that have begun: looks at no more than about `limit` records.
+    /// Blocks.
+    fn erase_step(&self, limit: usize) -> Result<EraseStep, EngineError>;
+
+    /// What there is to tell of the engine at this moment.
+    fn stats(&self) -> Answering<'_, Stats>;
 
     /// Whether the engine serves; changes are signalled.
     fn condition(&self) -> watch::Receiver<Condition>;

@@ -16,10 +16,12 @@ use rocksdb::{DB, Options};
 use super::quotas::counters_and_counts;
 use crate::engines::{ANN, FAULTS, Kind, Lab, Need, copy_files, reserve};
 
+/// The tables of this format.
+const TABLES: [&str; 5] = ["default", "records", "expiry", "holds", "meta"];
+
 /// Writes into one of the tables while no engine is open.
 fn write_behind_its_back(directory: &Path, table: &str, key: &[u8], value: &[u8]) {
-    let tables = ["default", "records", "expiry", "meta"];
-    let db = DB::open_cf(&Options::default(), directory, tables).unwrap();
+    let db = DB::open_cf(&Options::default(), directory, TABLES).unwrap();
     db.put_cf(db.cf_handle(table).unwrap(), key, value).unwrap();
 }
 
@@ -55,10 +57,13 @@ fn a_directory_of_another_format_is_not_touched() {
     write_behind_its_back(&directory, "meta", b"format", &3_u32.to_be_bytes());
 
     // Then it is refused, for writing and for reading, with both formats named.
-    let error = lab.try_open().err().unwrap();
-    assert!(matches!(error, OpenError::Format { found: 3, supported: 2, .. }), "{error:?}");
-    let error = Inspection::open(&directory).err().unwrap();
-    assert!(matches!(error, OpenError::Format { found: 3, supported: 2, .. }), "{error:?}");
+    let is_refused = || {
+        let error = lab.try_open().err().unwrap();
+        assert!(matches!(error, OpenError::Format { found: 3, supported: 2, .. }), "{error:?}");
+        let error = Inspection::open(&directory).err().unwrap();
+        assert!(matches!(error, OpenError::Format { found: 3, supported: 2, .. }), "{error:?}");
+    };
+    is_refused();
 
     // And it is left as it was: back in format 2, everything is there.
     write_behind_its_back(&directory, "meta", b"format", &2_u32.to_be_bytes());
@@ -66,6 +71,13 @@ fn a_directory_of_another_format_is_not_touched() {
     assert_eq!(marks.runs, 1);
     assert!(marks.fencing_high_water >= Some(token));
     assert!(lab.open().lookup("order-1").is_some());
+
+    // The same where the later format has a table that this build does not know.
+    write_behind_its_back(&directory, "meta", b"format", &3_u32.to_be_bytes());
+    let mut db = DB::open_cf(&Options::default(), &directory, TABLES).unwrap();
+    db.create_cf("later", &Options::default()).unwrap();
+    drop(db);
+    is_refused();
 }
 
 /// A directory of format 1, which has no counters, for the engine of this lab.
