@@ -173,12 +173,24 @@ impl AdminService for AdminApi {
         }))
     }
 
+    async fn describe_namespace(
+        &self,
+        request: Request<v1::DescribeNamespaceRequest>,
+    ) -> Result<Response<v1::DescribeNamespaceResponse>, Status> {
+        let namespace =
+            decode::describe_namespace(request.into_inner()).map_err(status::invalid)?;
+        let policy = encode::policy(&namespace, self.policies.describe(&namespace));
+        Ok(Response::new(v1::DescribeNamespaceResponse { policy: Some(policy) }))
+    }
+
     async fn get_stats(
         &self,
         _: Request<v1::GetStatsRequest>,
     ) -> Result<Response<v1::GetStatsResponse>, Status> {
         let stats = match self.engine.stats().await {
-            Ok(Decided { answer, decided_at }) => Some(encode::stats(answer, decided_at)),
+            Ok(Decided { answer, decided_at }) => {
+                Some(encode::stats(answer, &self.policies, decided_at))
+            }
             // That is what somebody wants to be told who asks how the store is.
             Err(EngineError::Unavailable) => None,
             Err(error) => return Err(status::unanswered(error)),
@@ -196,6 +208,7 @@ impl AdminService for AdminApi {
             uptime: Some(encode::elapsed(self.up_since.elapsed())),
             condition: condition.into(),
             store: stats,
+            shadows: encode::shadows(&self.policies),
         }))
     }
 }

@@ -4,12 +4,14 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use super::policy::Described;
+use super::policy::{Described, Policies};
+use super::shadow::WouldBe;
 use crate::domain::{
     Completion, FencingToken, Granted, InDoubt, InProgress, LeaseExpiryAction, Moment, Namespace,
     Outcome, OwnerToken, Phase, Record, Response, Span, State, phase_of,
 };
 use crate::pb::v1;
+use crate::storage::Usage;
 use crate::storage::erase::Erase;
 use crate::storage::stats::Stats;
 
@@ -195,7 +197,8 @@ pub fn erase(erase: Erase) -> v1::Erase {
 }
 
 /// What a store told of itself at `now`.
-pub fn stats(stats: Stats, now: Moment) -> v1::StoreStats {
+pub fn stats(stats: Stats, policies: &Policies, now: Moment) -> v1::StoreStats {
+    let usages = stats.usages.into_iter().map(|(name, usage)| usage_of(name, usage, policies));
     v1::StoreStats {
         kind: stats.store.to_owned(),
         records: count(stats.records),
@@ -207,7 +210,40 @@ pub fn stats(stats: Stats, now: Moment) -> v1::StoreStats {
         fencing_high_water: fencing_token(stats.fencing_high_water),
         erases: stats.erases.into_iter().map(erase).collect(),
         decide_time: Some(timestamp(now)),
+        parked_calls: count(stats.parked as u64),
+        namespaces: usages.collect(),
+        namespaces_capped: stats.usages_capped,
     }
+}
+
+fn usage_of(name: Vec<u8>, usage: Usage, policies: &Policies) -> v1::NamespaceUsage {
+    let namespace = String::from_utf8_lossy(&name).into_owned();
+    // A name that is none, which only damage can bring about, has no quota either.
+    let quota = Namespace::new(namespace.clone())
+        .map(|namespace| policies.describe(&namespace).policy.quota)
+        .unwrap_or_default();
+    v1::NamespaceUsage {
+        namespace,
+        keys: count(usage.keys),
+        bytes: count(usage.bytes),
+        quota_keys: quota.keys.map(count),
+        quota_bytes: quota.bytes.map(count),
+    }
+}
+
+/// What callers of each shadowed namespace would have been told.
+pub fn shadows(policies: &Policies) -> Vec<v1::ShadowStats> {
+    let tallies = policies.shadow_tallies().into_iter();
+    tallies
+        .map(|(namespace, tally)| v1::ShadowStats {
+            namespace: namespace.as_str().to_owned(),
+            would_be: WouldBe::ALL
+                .into_iter()
+                .map(|would_be| (would_be.name().to_owned(), count(tally.of(would_be))))
+                .filter(|(_, times)| *times > 0)
+                .collect(),
+        })
+        .collect()
 }
 
 /// How long something has taken so far.

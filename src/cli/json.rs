@@ -19,7 +19,9 @@ use crate::pb::v1::{
     RenewResponse, ReserveResponse, Response, Result,
 };
 
-pub(super) use admin::{delete_record, erase, force_complete, force_release, listed, stats};
+pub(super) use admin::{
+    delete_record, erase, force_complete, force_release, listed, policy, stats,
+};
 
 pub(super) fn reserve(answer: &ReserveResponse) -> Value {
     let mut value = match &answer.outcome {

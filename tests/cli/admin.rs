@@ -80,7 +80,18 @@ fn a_work_list_is_worked_off() {
         (&stats["store"]["records"], &stats["store"]["fencing_high_water"]),
         (&json!(2), &json!(3))
     );
+    let usages = stats["store"]["namespaces"].as_array().unwrap();
+    let names: Vec<_> = usages.iter().map(|it| (&it["namespace"], &it["keys"])).collect();
+    assert_eq!(names, [(&json!("bank"), &json!(1)), (&json!("shop"), &json!(1))]);
     assert!(admin(&server, &["stats"]).text(0).contains("condition"));
+
+    let policy = admin(&server, &["namespace", "bank", "--json"]).json(0);
+    assert_eq!(
+        (&policy["namespace"], &policy["listed"], &policy["served"], &policy["lease_default_ms"]),
+        (&json!("bank"), &json!(false), &json!(true), &json!(30_000))
+    );
+    assert!(admin(&server, &["namespace", "bank"]).text(0).contains("lease expiry action"));
+    assert!(admin(&server, &["namespace", "Bank"]).complaint(2).contains("namespace"));
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod erase;
 mod force_complete;
 mod force_release;
 mod list;
+mod namespace;
 mod stats;
 
 use clap::{Args, Subcommand};
@@ -38,6 +39,7 @@ enum Command {
     ForceComplete(force_complete::ForceComplete),
     Delete(delete::Delete),
     Erase(erase::Erase),
+    Namespace(namespace::Namespace),
     Stats(stats::Stats),
 }
 
@@ -49,6 +51,7 @@ impl Admin {
             Command::ForceComplete(command) => command.execute().await,
             Command::Delete(command) => command.execute().await,
             Command::Erase(command) => command.execute().await,
+            Command::Namespace(command) => command.execute().await,
             Command::Stats(command) => command.execute().await,
         }
     }

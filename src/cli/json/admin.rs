@@ -1,11 +1,14 @@
 //! The answers to operators as JSON.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::{completion, millis, moment, record, state};
 use crate::pb::v1::{
-    DeleteRecordResponse, Erase, ForceCompleteResponse, ForceReleaseResponse, GetStatsResponse,
-    ListedRecord, StoreCondition, StoreStats,
+    DeleteRecordResponse, DescribeNamespaceResponse, Erase, ForceCompleteResponse,
+    ForceReleaseResponse, GetStatsResponse, LeaseExpiryAction, ListedRecord, NamespaceUsage,
+    ShadowStats, StoreCondition, StoreStats,
 };
 
 /// One record of a listing: as in a lookup, but for what a listing leaves out.
@@ -87,6 +90,47 @@ pub(in crate::cli) fn stats(answer: &GetStatsResponse) -> Value {
             StoreCondition::Unavailable => json!("unavailable"),
         },
         "store": answer.store.as_ref().map(store),
+        "shadows": answer.shadows.iter().map(shadow).collect::<Vec<_>>(),
+    })
+}
+
+fn shadow(shadow: &ShadowStats) -> Value {
+    let would_be: BTreeMap<_, _> = shadow.would_be.iter().collect();
+    json!({ "namespace": shadow.namespace, "would_be": would_be })
+}
+
+pub(in crate::cli) fn policy(answer: &DescribeNamespaceResponse) -> Value {
+    let policy = answer.policy.clone().unwrap_or_default();
+    json!({
+        "namespace": policy.namespace,
+        "listed": policy.listed,
+        "served": policy.served,
+        "lease_min_ms": millis(policy.lease_min.as_ref()),
+        "lease_default_ms": millis(policy.lease_default.as_ref()),
+        "lease_max_ms": millis(policy.lease_max.as_ref()),
+        "lease_expiry_action": match policy.lease_expiry_action() {
+            LeaseExpiryAction::Unspecified => Value::Null,
+            LeaseExpiryAction::Takeover => json!("takeover"),
+            LeaseExpiryAction::Hold => json!("hold"),
+        },
+        "retention_min_ms": millis(policy.retention_min.as_ref()),
+        "retention_default_ms": millis(policy.retention_default.as_ref()),
+        "retention_max_ms": millis(policy.retention_max.as_ref()),
+        "max_response_bytes": policy.max_response_bytes,
+        "fingerprint_required": policy.fingerprint_required,
+        "shadow": policy.shadow,
+        "quota_keys": policy.quota_keys,
+        "quota_bytes": policy.quota_bytes,
+    })
+}
+
+fn usage(usage: &NamespaceUsage) -> Value {
+    json!({
+        "namespace": usage.namespace,
+        "keys": usage.keys,
+        "bytes": usage.bytes,
+        "quota_keys": usage.quota_keys,
+        "quota_bytes": usage.quota_bytes,
     })
 }
 
@@ -99,6 +143,9 @@ fn store(store: &StoreStats) -> Value {
         "in_doubt_capped": store.in_doubt_capped,
         "calls_in_flight": store.calls_in_flight,
         "bytes_in_flight": store.bytes_in_flight,
+        "parked_calls": store.parked_calls,
+        "namespaces": store.namespaces.iter().map(usage).collect::<Vec<_>>(),
+        "namespaces_capped": store.namespaces_capped,
         "fencing_high_water": store.fencing_high_water,
         "erases": store.erases.iter().map(erase).collect::<Vec<_>>(),
         "decide_time": moment(store.decide_time.as_ref()),

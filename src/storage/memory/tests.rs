@@ -12,6 +12,10 @@ mod dice;
 
 use dice::Dice;
 
+fn response(dice: &mut Dice) -> Response {
+    Response { payload: vec![0; dice.below(500) as usize], ..Response::default() }
+}
+
 fn command(dice: &mut Dice) -> Command {
     let owner_token = OwnerToken::from_bytes([dice.below(3) as u8; 16]);
     let span = Span::from_secs(1 + dice.below(100) as i64);
@@ -32,10 +36,7 @@ fn command(dice: &mut Dice) -> Command {
         2 => Command::Complete(Complete {
             owner_token,
             result: Outcome::Failed,
-            response: Response {
-                payload: vec![0; dice.below(500) as usize],
-                ..Response::default()
-            },
+            response: response(dice),
             response_omitted: false,
             response_digest: [0; 32],
             response_size_bytes: 0,
@@ -49,10 +50,7 @@ fn command(dice: &mut Dice) -> Command {
         5 => Command::ForceComplete(ForceComplete {
             fencing_token,
             result: Outcome::Succeeded,
-            response: Response {
-                payload: vec![0; dice.below(500) as usize],
-                ..Response::default()
-            },
+            response: response(dice),
             response_omitted: false,
             response_digest: [0; 32],
             response_size_bytes: 0,

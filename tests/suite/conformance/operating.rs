@@ -117,6 +117,8 @@ pub fn promise_1_a_forced_release_grants_the_key_to_whoever_waits_longest(lab: L
     store.granted("order-1", reserve(ANN));
     let bob = store.waits("order-1", reserve(BOB));
     let mut cleo = store.waits("order-1", reserve(CLEO));
+    let parked = || store.runtime.block_on(store.engine.stats()).unwrap().answer.parked;
+    assert_eq!(parked(), 2);
 
     // Both are one step: nobody sees the key free between them.
     let released = store.ask("order-1", force_release()).unwrap();
@@ -126,6 +128,7 @@ pub fn promise_1_a_forced_release_grants_the_key_to_whoever_waits_longest(lab: L
     let next = granted(next.answer);
     assert_eq!((next.attempt, next.takeover, next.owner_token), (2, false, BOB));
     assert!(cleo.nudge().is_pending(), "exactly one is granted it");
+    assert_eq!(parked(), 1);
     Ok(())
 }
 
