@@ -7,10 +7,13 @@ use std::{env, fs};
 use anyhow::Context as _;
 use prost::Message as _;
 
-/// What is served.
-const PUBLIC: [&str; 2] = ["onced/v1/idempotency.proto", "onced/v1/namespace_policy.proto"];
-/// What lies on disk.
-const PRIVATE: [&str; 1] = ["onced/storage/v1/record.proto"];
+/// What callers see, and what operators see beside it. Each has a descriptor set of its own,
+/// since a server may serve the one without the other.
+const IDEMPOTENCY: [&str; 2] = ["onced/v1/idempotency.proto", "onced/v1/namespace_policy.proto"];
+const ADMIN: [&str; 1] = ["onced/v1/admin.proto"];
+
+/// What lies on disk, and is never served.
+const STORED: [&str; 2] = ["onced/storage/v1/record.proto", "onced/storage/v1/erase.proto"];
 
 fn main() -> anyhow::Result<()> {
     // `compile_fds` prints none of these itself.
@@ -19,11 +22,12 @@ fn main() -> anyhow::Result<()> {
 
     let out = PathBuf::from(env::var_os("OUT_DIR").context("cargo sets OUT_DIR")?);
 
-    // Only the public API is served, so only it is reflected.
-    let public = protox::compile(PUBLIC, ["proto"])?;
-    fs::write(out.join("onced_v1_descriptor.bin"), public.encode_to_vec())?;
+    for (served, name) in [(&IDEMPOTENCY[..], "onced_v1"), (&ADMIN, "onced_v1_admin")] {
+        let served = protox::compile(served, ["proto"])?;
+        fs::write(out.join(format!("{name}_descriptor.bin")), served.encode_to_vec())?;
+    }
 
-    let all = protox::compile(PUBLIC.iter().chain(&PRIVATE), ["proto"])?;
+    let all = protox::compile(IDEMPOTENCY.into_iter().chain(ADMIN).chain(STORED), ["proto"])?;
     tonic_prost_build::configure()
         .build_client(true)
         .build_server(true)

@@ -1,5 +1,6 @@
 //! What the fuzz targets share. There is one for each decoder, in the module that owns it:
-//! `api/decode/fuzz.rs`, `storage/codec/fuzz.rs`, `storage/keys/fuzz.rs`, `config/fuzz.rs`.
+//! `api/decode/fuzz.rs`, `storage/codec/fuzz.rs`, `storage/keys/fuzz.rs`, `config/fuzz.rs`, and
+//! among the tests of `api/decode/admin` and `storage/erase`.
 //!
 //! They run on stable in `make test`, briefly, and in `make proof` for minutes.
 //! `BOLERO_RANDOM_TEST_TIME_MS` sets another time; a failure prints its input, made small,

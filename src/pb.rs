@@ -9,6 +9,10 @@ pub mod v1 {
     /// The descriptor set of the public API, for reflection.
     pub const FILE_DESCRIPTOR_SET: &[u8] =
         include_bytes!(concat!(env!("OUT_DIR"), "/onced_v1_descriptor.bin"));
+
+    /// The descriptor set of what operators see, for reflection.
+    pub const ADMIN_FILE_DESCRIPTOR_SET: &[u8] =
+        include_bytes!(concat!(env!("OUT_DIR"), "/onced_v1_admin_descriptor.bin"));
 }
 
 /// `onced.storage.v1`: what lies on disk.

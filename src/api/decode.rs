@@ -4,6 +4,7 @@
 //! the bound. Spans are settled here, by the policy of the request's namespace, so that a
 //! command means the same wherever it is applied.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
@@ -87,7 +88,7 @@ pub fn reserve(
         Err(unknown) => faults.refuse("lease_expiry_action", format!("{unknown}")),
     };
     let wait = faults.wait(request.wait_timeout, limits);
-    faults.holder(&request.holder);
+    faults.text("holder", &request.holder, 0..=MAX_HOLDER_CHARS);
     let command = (|| {
         Some(Command::Reserve(Reserve {
             fingerprint: fingerprint?,
@@ -130,62 +131,54 @@ pub fn complete(
     let mut faults = Faults::default();
     let (key, Policy { limits, .. }) = faults.record_key(request.namespace, request.key, policies);
     let owner_token = faults.owner_token(&request.owner_token);
-    let result = match v1::Result::try_from(request.result) {
-        Ok(v1::Result::Succeeded) => Some(Outcome::Succeeded),
-        Ok(v1::Result::Failed) => Some(Outcome::Failed),
-        Ok(v1::Result::Unspecified) => {
-            faults.refuse("result", "must be RESULT_SUCCEEDED or RESULT_FAILED".to_owned())
-        }
-        Err(unknown) => faults.refuse("result", format!("{unknown}")),
-    };
+    let result = faults.result(request.result);
     let retention = faults.span("retention", request.retention);
     let command = (|| {
-        Some(bounded_completion(
-            owner_token?,
-            result?,
-            request.response.unwrap_or_default(),
-            limits.retention.settle(retention),
-            limits.max_response_bytes,
-        ))
+        let bounded =
+            BoundedResponse::of(request.response.unwrap_or_default(), limits.max_response_bytes);
+        Some(Command::Complete(Complete {
+            owner_token: owner_token?,
+            result: result?,
+            response: bounded.response,
+            response_omitted: bounded.omitted,
+            response_digest: bounded.digest,
+            response_size_bytes: bounded.size_bytes,
+            retention: limits.retention.settle(retention),
+        }))
     })();
     faults.unless_any(key, command)
 }
 
-/// A Complete never fails because of size: the work is done. Past the bound only result,
-/// status code, size and digest are stored.
-fn bounded_completion(
-    owner_token: OwnerToken,
-    result: Outcome,
-    response: v1::Response,
-    retention: Span,
-    max_response_bytes: usize,
-) -> Command {
-    let metadata_bytes: usize =
-        response.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
-    let bytes = response.payload.len() + response.content_type.len() + metadata_bytes;
-    let response_omitted = bytes > max_response_bytes;
-    let response_digest = Sha256::digest(&response.payload).into();
-    let response_size_bytes = response.payload.len() as u64;
-    let status_code = response.status_code;
-    let response = if response_omitted {
-        Response { status_code, ..Response::default() }
-    } else {
-        Response {
-            payload: response.payload,
-            content_type: response.content_type,
-            status_code,
-            metadata: response.metadata.into_iter().collect(),
-        }
-    };
-    Command::Complete(Complete {
-        owner_token,
-        result,
-        response,
-        response_omitted,
-        response_digest,
-        response_size_bytes,
-        retention,
-    })
+/// What is stored of a response. A completion never fails because of size: the work is done.
+/// Past the bound only result, status code, size and digest are stored.
+struct BoundedResponse {
+    response: Response,
+    omitted: bool,
+    digest: [u8; 32],
+    size_bytes: u64,
+}
+
+impl BoundedResponse {
+    fn of(response: v1::Response, max_response_bytes: usize) -> Self {
+        let metadata_bytes: usize =
+            response.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let bytes = response.payload.len() + response.content_type.len() + metadata_bytes;
+        let omitted = bytes > max_response_bytes;
+        let digest = Sha256::digest(&response.payload).into();
+        let size_bytes = response.payload.len() as u64;
+        let status_code = response.status_code;
+        let response = if omitted {
+            Response { status_code, ..Response::default() }
+        } else {
+            Response {
+                payload: response.payload,
+                content_type: response.content_type,
+                status_code,
+                metadata: response.metadata.into_iter().collect(),
+            }
+        };
+        Self { response, omitted, digest, size_bytes }
+    }
 }
 
 /// The command in a ReleaseRequest.
@@ -295,16 +288,21 @@ impl Faults {
         (record_key, policy)
     }
 
+    /// The namespace with this name; the empty one is the default.
+    fn named(&mut self, name: String) -> Option<Namespace> {
+        match name.is_empty() {
+            true => Some(Namespace::default()),
+            false => self.check("namespace", Namespace::new(name)),
+        }
+    }
+
     /// The namespace, if it is one that is served.
     fn namespace<'p>(
         &mut self,
         name: String,
         policies: &'p Policies,
     ) -> Option<(Namespace, &'p Policy)> {
-        let namespace = match name.is_empty() {
-            true => Namespace::default(),
-            false => self.check("namespace", Namespace::new(name))?,
-        };
+        let namespace = self.named(name)?;
         match policies.of(&namespace) {
             Some(policy) => Some((namespace, policy)),
             // Which ones are listed is not everybody's business.
@@ -344,16 +342,26 @@ impl Faults {
         self.span("wait_timeout", wait_timeout).unwrap_or_default().min(limits.wait_max)
     }
 
-    fn holder(&mut self, holder: &str) {
-        let chars = holder.chars().count();
-        if chars > MAX_HOLDER_CHARS {
-            self.add(
-                "holder",
-                format!("has {chars} characters; must have 0 to {MAX_HOLDER_CHARS}"),
-            );
+    fn result(&mut self, result: i32) -> Option<Outcome> {
+        match v1::Result::try_from(result) {
+            Ok(v1::Result::Succeeded) => Some(Outcome::Succeeded),
+            Ok(v1::Result::Failed) => Some(Outcome::Failed),
+            Ok(v1::Result::Unspecified) => {
+                self.refuse("result", "must be RESULT_SUCCEEDED or RESULT_FAILED".to_owned())
+            }
+            Err(unknown) => self.refuse("result", format!("{unknown}")),
         }
-        if let Some(at) = holder.chars().position(char::is_control) {
-            self.add("holder", format!("character {at} is a control character"));
+    }
+
+    /// Text for people: of so many characters, none of them a control character.
+    fn text(&mut self, field: &'static str, text: &str, chars: RangeInclusive<usize>) {
+        let (min, max) = (chars.start(), chars.end());
+        let count = text.chars().count();
+        if !chars.contains(&count) {
+            self.add(field, format!("has {count} characters; must have {min} to {max}"));
+        }
+        if let Some(at) = text.chars().position(char::is_control) {
+            self.add(field, format!("character {at} is a control character"));
         }
     }
 
@@ -368,6 +376,8 @@ impl Faults {
         }
     }
 }
+
+pub mod admin;
 
 #[cfg(test)]
 mod fuzz;

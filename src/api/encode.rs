@@ -4,12 +4,16 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use super::policy::Described;
+use super::policy::{Described, Policies};
+use super::shadow::WouldBe;
 use crate::domain::{
-    Completion, Granted, InDoubt, InProgress, LeaseExpiryAction, Moment, Namespace, Outcome,
-    OwnerToken, Phase, Record, Response, Span, State, phase_of,
+    Completion, FencingToken, Granted, InDoubt, InProgress, LeaseExpiryAction, Moment, Namespace,
+    Outcome, OwnerToken, Phase, Record, Response, Span, State, phase_of,
 };
 use crate::pb::v1;
+use crate::storage::Usage;
+use crate::storage::erase::Erase;
+use crate::storage::stats::Stats;
 
 /// The shortest and the longest hint to a caller that met a running reservation.
 const RETRY_DELAY: (Span, Span) = (Span::from_millis(50), Span::from_secs(5));
@@ -112,14 +116,7 @@ pub fn completion(completion: &Completion) -> v1::Completion {
 
 /// A record as it stood at `now`, without its owner token.
 pub fn record(record: Record, now: Moment) -> v1::Record {
-    let state = match phase_of(Some(&record), now) {
-        Phase::Vacant => v1::RecordState::Unspecified,
-        Phase::Held => v1::RecordState::Held,
-        Phase::Lapsed => v1::RecordState::Lapsed,
-        Phase::InDoubt => v1::RecordState::InDoubt,
-        Phase::Released => v1::RecordState::Released,
-        Phase::Completed => v1::RecordState::Completed,
-    };
+    let state = state(phase_of(Some(&record), now));
     let (lease_expire_time, stored_completion) = match &record.state {
         State::Reserved { lease_until, .. } => (Some(timestamp(*lease_until)), None),
         State::Released { .. } => (None, None),
@@ -147,7 +144,6 @@ pub fn policy(namespace: &Namespace, described: Described) -> v1::NamespacePolic
         LeaseExpiryAction::Takeover => v1::LeaseExpiryAction::Takeover,
         LeaseExpiryAction::Hold => v1::LeaseExpiryAction::Hold,
     };
-    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     v1::NamespacePolicy {
         namespace: namespace.as_str().to_owned(),
         listed,
@@ -159,10 +155,102 @@ pub fn policy(namespace: &Namespace, described: Described) -> v1::NamespacePolic
         retention_min: Some(duration(limits.retention.min)),
         retention_default: Some(duration(limits.retention.default)),
         retention_max: Some(duration(limits.retention.max)),
-        max_response_bytes: i64::try_from(limits.max_response_bytes).unwrap_or(i64::MAX),
+        max_response_bytes: count(limits.max_response_bytes as u64),
         fingerprint_required: policy.fingerprint_required,
         shadow: policy.shadow,
         quota_keys: policy.quota.keys.map(count),
         quota_bytes: policy.quota.bytes.map(count),
     }
+}
+
+/// A phase as the state of a record; unspecified where there is no record.
+pub fn state(phase: Phase) -> v1::RecordState {
+    match phase {
+        Phase::Vacant => v1::RecordState::Unspecified,
+        Phase::Held => v1::RecordState::Held,
+        Phase::Lapsed => v1::RecordState::Lapsed,
+        Phase::InDoubt => v1::RecordState::InDoubt,
+        Phase::Released => v1::RecordState::Released,
+        Phase::Completed => v1::RecordState::Completed,
+    }
+}
+
+/// A fencing token where there may be none, which is 0.
+pub fn fencing_token(token: Option<FencingToken>) -> i64 {
+    token.map_or(0, FencingToken::get)
+}
+
+/// How far an erase has come.
+pub fn erase(erase: Erase) -> v1::Erase {
+    v1::Erase {
+        namespace: erase.order.namespace.as_str().to_owned(),
+        erase_id: erase.order.id.to_string(),
+        operator: erase.order.operator,
+        reason: erase.order.reason,
+        done: erase.ended_at.is_some(),
+        erased_records: count(erase.erased),
+        unreadable_records: count(erase.unreadable),
+        fencing_token_ceiling: fencing_token(erase.ceiling),
+        begin_time: Some(timestamp(erase.began_at)),
+        end_time: erase.ended_at.map(timestamp),
+    }
+}
+
+/// What a store told of itself at `now`.
+pub fn stats(stats: Stats, policies: &Policies, now: Moment) -> v1::StoreStats {
+    let usages = stats.usages.into_iter().map(|(name, usage)| usage_of(name, usage, policies));
+    v1::StoreStats {
+        kind: stats.store.to_owned(),
+        records: count(stats.records),
+        records_estimated: stats.records_estimated,
+        in_doubt_records: count(stats.in_doubt as u64),
+        in_doubt_capped: stats.in_doubt_capped,
+        calls_in_flight: count(stats.in_flight as u64),
+        bytes_in_flight: count(stats.in_flight_bytes as u64),
+        fencing_high_water: fencing_token(stats.fencing_high_water),
+        erases: stats.erases.into_iter().map(erase).collect(),
+        decide_time: Some(timestamp(now)),
+        parked_calls: count(stats.parked as u64),
+        namespaces: usages.collect(),
+        namespaces_capped: stats.usages_capped,
+    }
+}
+
+fn usage_of(name: Vec<u8>, usage: Usage, policies: &Policies) -> v1::NamespaceUsage {
+    let namespace = String::from_utf8_lossy(&name).into_owned();
+    // A name that is none, which only damage can bring about, has no quota either.
+    let quota = Namespace::new(namespace.clone())
+        .map(|namespace| policies.describe(&namespace).policy.quota)
+        .unwrap_or_default();
+    v1::NamespaceUsage {
+        namespace,
+        keys: count(usage.keys),
+        bytes: count(usage.bytes),
+        quota_keys: quota.keys.map(count),
+        quota_bytes: quota.bytes.map(count),
+    }
+}
+
+/// What callers of each shadowed namespace would have been told.
+pub fn shadows(policies: &Policies) -> Vec<v1::ShadowStats> {
+    let tallies = policies.shadow_tallies().into_iter();
+    tallies
+        .map(|(namespace, tally)| v1::ShadowStats {
+            namespace: namespace.as_str().to_owned(),
+            would_be: WouldBe::ALL
+                .into_iter()
+                .map(|would_be| (would_be.name().to_owned(), count(tally.of(would_be))))
+                .filter(|(_, times)| *times > 0)
+                .collect(),
+        })
+        .collect()
+}
+
+/// How long something has taken so far.
+pub fn elapsed(span: std::time::Duration) -> prost_types::Duration {
+    duration(Span::from_millis(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)))
+}
+
+fn count(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -7,8 +7,10 @@
 //! `batch` does all of it for several requests in one call. Nothing here knows which engine it
 //! talks to, and nothing here decides.
 
+pub mod admin;
 pub mod policy;
 
+mod audit;
 mod batch;
 pub mod decode;
 pub mod encode;
@@ -18,6 +20,7 @@ pub mod status;
 mod told;
 pub mod wait;
 
+pub use admin::AdminApi;
 pub use decode::Limits;
 pub use policy::{Policies, Policy};
 pub use service::{IdempotencyApi, LargeAnswer};

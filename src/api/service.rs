@@ -80,7 +80,7 @@ impl IdempotencyApi {
 }
 
 /// When the caller stops to care, by its own word.
-fn deadline(metadata: &MetadataMap) -> Option<Instant> {
+pub(super) fn deadline(metadata: &MetadataMap) -> Option<Instant> {
     decode::timeout(metadata.get("grpc-timeout"))
         .and_then(|timeout| Instant::now().checked_add(timeout))
 }

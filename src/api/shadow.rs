@@ -13,6 +13,7 @@
 //!
 //! The record is touched by its owner only, here as everywhere: an owner token that no record
 //! carries is refused by the engine, and it is that refusal which is turned into an OK.
+//! What an operator forces is not shadowed: it is decided as it is, and told as it is.
 //! Malformed requests, and statuses that mean that the server cannot serve, are not turned.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -88,6 +89,8 @@ impl WouldBe {
             Decision::Replayed(_) => Some(Self::Completed),
             Decision::InDoubt(_) => Some(Self::InDoubt),
             Decision::Completed(_) | Decision::Renewed { .. } | Decision::Released => None,
+            // Nor is an operator shadowed.
+            Decision::Forced(_) => None,
             Decision::Refused(refusal) => Some(match refusal {
                 Refusal::FingerprintMismatch => Self::FingerprintMismatch,
                 Refusal::QuotaExceeded(_) => Self::QuotaExceeded,
@@ -95,6 +98,7 @@ impl WouldBe {
                 Refusal::NotFound => Self::NotFound,
                 Refusal::ResultConflict => Self::ResultConflict,
                 Refusal::AlreadyCompleted => Self::AlreadyCompleted,
+                Refusal::RecordChanged => return None,
             }),
         }
     }
@@ -149,6 +153,9 @@ impl ShadowCounts {
             Command::Complete(complete) => Instead::Completed(completion(complete, now)),
             Command::Renew(renew) => Instead::Renewed { lease_until: now.plus(renew.lease) },
             Command::Release(_) => Instead::Released,
+            Command::ForceRelease(_) | Command::ForceComplete(_) | Command::Delete(_) => {
+                return None;
+            }
         })
     }
 }

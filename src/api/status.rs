@@ -68,6 +68,11 @@ pub fn refused(refusal: Refusal, key: &RecordKey) -> Status {
             "the owner token is not the one on record",
             reason("LEASE_LOST"),
         ),
+        Refusal::RecordChanged => Status::with_error_details(
+            Code::Aborted,
+            "the record is not the one with the given fencing token",
+            reason("RECORD_CHANGED"),
+        ),
         Refusal::NotFound => not_found(key),
         Refusal::QuotaExceeded(kind) => {
             let (of, message) = match kind {
@@ -145,10 +150,14 @@ fn reason(name: &'static str) -> ErrorDetails {
     details
 }
 
-/// Enough to find the record in a log, and not enough to learn the key.
 fn resource_name(key: &RecordKey) -> String {
+    format!("{}/{}", key.namespace.as_str(), key_name(key))
+}
+
+/// Enough to find the record in a log, and not enough to learn the key.
+pub fn key_name(key: &RecordKey) -> String {
     let digest = Sha256::digest(key.key.as_str().as_bytes());
-    let mut name = format!("{}/sha256:", key.namespace.as_str());
+    let mut name = "sha256:".to_owned();
     for byte in &digest[..8] {
         let _ = write!(name, "{byte:02x}");
     }

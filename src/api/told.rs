@@ -123,7 +123,7 @@ impl Told {
 }
 
 /// An engine answers a command with a decision of its kind; anything else is a bug in it.
-fn mismatched() -> Status {
+pub(super) fn mismatched() -> Status {
     tracing::error!("the engine answered another command");
     Status::internal("the engine answered another command")
 }

@@ -24,6 +24,17 @@ pub(super) struct Complete {
     key: KeyArgs,
     #[command(flatten)]
     owner: OwnerArgs,
+    #[command(flatten)]
+    end: EndArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+    #[command(flatten)]
+    remote: RemoteArgs,
+}
+
+/// How an operation ended, and what of it is replayed.
+#[derive(Clone, Debug, Args)]
+pub(super) struct EndArgs {
     /// How the operation ended
     #[arg(long, value_name = "RESULT")]
     result: Outcome,
@@ -45,10 +56,6 @@ pub(super) struct Complete {
     /// How long the completion is kept; the server's default otherwise
     #[arg(long, value_name = "DURATION", value_parser = args::duration)]
     retention: Option<Duration>,
-    #[command(flatten)]
-    output: OutputArgs,
-    #[command(flatten)]
-    remote: RemoteArgs,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -71,31 +78,45 @@ impl Complete {
     }
 
     async fn call(&self) -> Result<CompleteResponse, Failure> {
-        let payload = match (&self.payload, &self.payload_file) {
-            (Some(text), _) => text.clone().into_bytes(),
-            (None, Some(path)) => args::read(path)?,
-            (None, None) => Vec::new(),
-        };
         let request = CompleteRequest {
             namespace: self.key.namespace.clone(),
             key: self.key.key.clone(),
             owner_token: self.owner.owner_token.clone(),
-            result: match self.result {
-                Outcome::Succeeded => v1::Result::Succeeded,
-                Outcome::Failed => v1::Result::Failed,
-            }
-            .into(),
-            response: Some(Response {
-                payload,
-                content_type: self.content_type.clone(),
-                status_code: self.status_code,
-                metadata: self.metadata.iter().cloned().collect(),
-            }),
-            retention: self.retention.map(wire),
+            result: self.end.result().into(),
+            response: Some(self.end.response()?),
+            retention: self.end.retention(),
         };
         let remote = self.remote.remote();
         Ok(remote
             .call(request, async |mut client: Client, request| client.complete(request).await)
             .await?)
+    }
+}
+
+impl EndArgs {
+    pub(super) fn result(&self) -> v1::Result {
+        match self.result {
+            Outcome::Succeeded => v1::Result::Succeeded,
+            Outcome::Failed => v1::Result::Failed,
+        }
+    }
+
+    /// The response, read from where it is.
+    pub(super) fn response(&self) -> Result<Response, Failure> {
+        let payload = match (&self.payload, &self.payload_file) {
+            (Some(text), _) => text.clone().into_bytes(),
+            (None, Some(path)) => args::read(path)?,
+            (None, None) => Vec::new(),
+        };
+        Ok(Response {
+            payload,
+            content_type: self.content_type.clone(),
+            status_code: self.status_code,
+            metadata: self.metadata.iter().cloned().collect(),
+        })
+    }
+
+    pub(super) fn retention(&self) -> Option<prost_types::Duration> {
+        self.retention.map(wire)
     }
 }

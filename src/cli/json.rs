@@ -6,6 +6,8 @@
 //! absent is `null`; no field comes and goes. The first field of a Reserve is its `outcome`:
 //! `granted`, `in_progress`, `completed` or `in_doubt`, and the others depend on it.
 
+mod admin;
+
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use prost_types::{Duration, Timestamp};
@@ -13,8 +15,12 @@ use serde_json::{Map, Value, json};
 
 use crate::pb::v1::reserve_response::Outcome;
 use crate::pb::v1::{
-    CompleteResponse, Completion, LookupResponse, RecordState, ReleaseResponse, RenewResponse,
-    ReserveResponse, Response, Result,
+    CompleteResponse, Completion, LookupResponse, Record, RecordState, ReleaseResponse,
+    RenewResponse, ReserveResponse, Response, Result,
+};
+
+pub(super) use admin::{
+    delete_record, erase, force_complete, force_release, listed, policy, stats,
 };
 
 pub(super) fn reserve(answer: &ReserveResponse) -> Value {
@@ -74,16 +80,26 @@ pub(super) fn renew(answer: &RenewResponse) -> Value {
 }
 
 pub(super) fn lookup(answer: &LookupResponse) -> Value {
-    let record = answer.record.clone().unwrap_or_default();
+    let mut value = record(&answer.record.clone().unwrap_or_default());
+    value["decide_time"] = moment(answer.decide_time.as_ref());
+    value
+}
+
+/// The word for a state; `null` where there is no record.
+pub(super) fn state(state: RecordState) -> Value {
+    match state {
+        RecordState::Unspecified => Value::Null,
+        RecordState::Held => json!("held"),
+        RecordState::Lapsed => json!("lapsed"),
+        RecordState::InDoubt => json!("in_doubt"),
+        RecordState::Released => json!("released"),
+        RecordState::Completed => json!("completed"),
+    }
+}
+
+pub(super) fn record(record: &Record) -> Value {
     json!({
-        "state": match record.state() {
-            RecordState::Unspecified => Value::Null,
-            RecordState::Held => json!("held"),
-            RecordState::Lapsed => json!("lapsed"),
-            RecordState::InDoubt => json!("in_doubt"),
-            RecordState::Released => json!("released"),
-            RecordState::Completed => json!("completed"),
-        },
+        "state": state(record.state()),
         "fingerprint": hex(&record.fingerprint),
         "attempt": record.attempt,
         "fencing_token": record.fencing_token,
@@ -94,11 +110,10 @@ pub(super) fn lookup(answer: &LookupResponse) -> Value {
         "checkpoint_text": text(&record.checkpoint),
         "completion": record.completion.as_ref().map(completion),
         "expire_time": moment(record.expire_time.as_ref()),
-        "decide_time": moment(answer.decide_time.as_ref()),
     })
 }
 
-fn completion(completion: &Completion) -> Value {
+pub(super) fn completion(completion: &Completion) -> Value {
     json!({
         "result": match completion.result() {
             Result::Unspecified => Value::Null,
@@ -136,7 +151,7 @@ pub(super) fn moment(moment: Option<&Timestamp>) -> Value {
     moment.map_or(Value::Null, |moment| json!(moment.to_string()))
 }
 
-fn millis(span: Option<&Duration>) -> Value {
+pub(super) fn millis(span: Option<&Duration>) -> Value {
     span.map_or(Value::Null, |span| {
         json!(span.seconds.saturating_mul(1_000).saturating_add(i64::from(span.nanos / 1_000_000)))
     })

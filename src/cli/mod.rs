@@ -15,6 +15,7 @@ mod json;
 mod remote;
 mod text;
 
+mod admin;
 mod bench;
 mod complete;
 mod health;
@@ -58,6 +59,7 @@ enum Command {
     Renew(renew::Renew),
     Lookup(lookup::Lookup),
     Run(run::Run),
+    Admin(admin::Admin),
     Health(health::Health),
     Inspect(inspect::Inspect),
     Bench(bench::Bench),
@@ -75,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Renew(command) => block_on(command.execute()),
         Command::Lookup(command) => block_on(command.execute()),
         Command::Run(command) => block_on(command.execute()),
+        Command::Admin(command) => block_on(command.execute()),
         Command::Health(command) => block_on(command.execute()),
         Command::Inspect(command) => command.execute(),
         Command::Bench(command) => command.execute(),

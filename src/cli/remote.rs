@@ -15,6 +15,7 @@ use tonic_types::StatusExt as _;
 
 use super::exit::is_transport_failure;
 use super::{args, failure, print};
+use crate::pb::v1::admin_service_client::AdminServiceClient;
 use crate::pb::v1::idempotency_service_client::IdempotencyServiceClient;
 
 /// The largest answer: a stored response may be as large as a request, which is 16 MiB.
@@ -26,6 +27,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The client of the API, over one channel.
 pub(super) type Client = IdempotencyServiceClient<Channel>;
+
+/// The client of the API for operators, over one channel.
+pub(super) type AdminClient = AdminServiceClient<Channel>;
 
 /// Which server to ask, and how long.
 #[derive(Clone, Debug, Args)]
@@ -51,18 +55,24 @@ impl RemoteArgs {
         let client = Client::new(self.channel()).max_decoding_message_size(MAX_ANSWER_BYTES);
         Remote { client, timeout: self.timeout, is_talkative: true }
     }
+
+    /// The same server's other side, for operators.
+    pub(super) fn admin(&self) -> Remote<AdminClient> {
+        let client = AdminClient::new(self.channel()).max_decoding_message_size(MAX_ANSWER_BYTES);
+        Remote { client, timeout: self.timeout, is_talkative: true }
+    }
 }
 
 /// A server that calls are sent to until it answers them or time is over.
 #[derive(Clone)]
-pub(super) struct Remote {
-    client: Client,
+pub(super) struct Remote<C = Client> {
+    client: C,
     timeout: Duration,
     /// Whether people are told when a call is sent again.
     is_talkative: bool,
 }
 
-impl Remote {
+impl<C: Clone> Remote<C> {
     /// How long a call may take, as `--timeout` says.
     pub(super) fn timeout(&self) -> Duration {
         self.timeout
@@ -77,7 +87,7 @@ impl Remote {
     pub(super) async fn call<M: Clone, R>(
         &self,
         message: M,
-        send: impl AsyncFn(Client, Request<M>) -> Result<Response<R>, Status>,
+        send: impl AsyncFn(C, Request<M>) -> Result<Response<R>, Status>,
     ) -> Result<R, Status> {
         self.call_within(self.timeout, message, send).await
     }
@@ -114,7 +124,7 @@ impl Remote {
         &self,
         limit: Duration,
         message: M,
-        send: impl AsyncFn(Client, Request<M>) -> Result<Response<R>, Status>,
+        send: impl AsyncFn(C, Request<M>) -> Result<Response<R>, Status>,
     ) -> Result<R, Status> {
         let began = Instant::now();
         let mut tries = 0;

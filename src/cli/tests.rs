@@ -40,6 +40,12 @@ fn the_command_line_is_consistent_and_every_command_has_an_example() {
         let example = format!("Example:\n  onced {}", command.get_name());
         assert!(help.starts_with(&example), "{}: {help}", command.get_name());
     }
+    let admin = cli.find_subcommand("admin").unwrap();
+    for command in admin.get_subcommands().filter(|command| command.get_name() != "help") {
+        let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let example = format!("Example:\n  onced admin {}", command.get_name());
+        assert!(help.starts_with(&example), "{}: {help}", command.get_name());
+    }
 }
 
 #[test]
@@ -89,6 +95,15 @@ fn what_is_typed_wrongly_is_a_usage_error() {
         "onced run key --max-output 1MB -- true",
         "onced run key --on-lease-lost panic -- true",
         "onced run key --conflict-exit-code 256 -- true",
+        "onced admin",
+        "onced admin namespace",
+        "onced admin list --all-namespaces --namespace shop",
+        "onced admin list --state done",
+        "onced admin force-release key",
+        "onced admin force-complete key --reason r",
+        "onced admin delete key --reason r --fencing-token 0",
+        "onced admin erase --reason r",
+        "onced admin erase shop --reason r --erase-id 12",
     ] {
         let error = parse(line).expect_err(line);
         assert_eq!(error.exit_code(), i32::from(Exit::Usage.code()), "{line}");
@@ -107,6 +122,12 @@ fn what_is_typed_rightly_is_taken() {
         "onced release key --owner-token t --server localhost:50051 --timeout 500ms",
         "onced renew key --owner-token t --checkpoint half",
         "onced lookup key",
+        "onced admin list --state in-doubt --all-namespaces --prefix a --limit 5 --json",
+        "onced admin force-complete key --result failed --payload -1 --reason r --yes",
+        "onced admin delete key --reason r --operator o --fencing-token 7 --namespace shop",
+        "onced admin erase shop --reason r --yes --timeout 1m",
+        "onced admin namespace payments --json",
+        "onced admin stats --json",
         "onced health --service onced.v1.IdempotencyService",
         "onced run key --hold --lease 10s -- sh -c true --json",
         "onced run key --wait 0s --release-on 75,69 --on-lease-lost terminate --replay exit-code \

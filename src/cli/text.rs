@@ -101,3 +101,30 @@ pub(super) fn shown(text: &str) -> String {
     }
     shown
 }
+
+/// Objects under headings, aligned: one line for each, with the fields that are named beside
+/// the headings.
+pub(super) fn columns(columns: &[(&str, &str)], objects: &[Value]) -> String {
+    let mut rows = vec![columns.iter().map(|(heading, _)| (*heading).to_owned()).collect()];
+    rows.extend(objects.iter().map(|object| {
+        columns.iter().map(|(_, name)| cell(&object[*name])).collect::<Vec<String>>()
+    }));
+    let width = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..columns.len()).map(width).collect();
+    let mut lines = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        lines.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+        lines.push('\n');
+    }
+    lines
+}
+
+/// A value on one line. Keys and holders come from strangers, or from damage.
+pub(super) fn cell(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => shown(text).replace(['\n', '\t'], " "),
+        other => other.to_string(),
+    }
+}

@@ -96,6 +96,8 @@ pub struct Settings {
     /// How long the answer to a ping may take before the connection counts as lost, 1 s to
     /// 10 min. Default 20 s.
     pub keepalive_timeout: Duration,
+    /// Whether `onced.v1.AdminService` is served. Default: yes.
+    pub admin: bool,
     /// Whether the reflection service is served. Default: yes.
     pub reflection: bool,
     /// Whether namespaces that are not in `namespaces` are refused. Default: no.

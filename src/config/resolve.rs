@@ -78,6 +78,7 @@ impl Resolved {
             connection_max_age: reader.span_or_off("connection_max_age"),
             keepalive_interval: reader.span_or_off("keepalive_interval"),
             keepalive_timeout: reader.bounded::<Timespan>("keepalive_timeout").0,
+            admin: reader.value("admin"),
             reflection: reader.value("reflection"),
             strict: reader.value("strict"),
             namespaces: BTreeMap::new(),

@@ -92,6 +92,9 @@ pub const SETTINGS: &[Setting] = &[
     row(SERVER, "runtimes", PerCore, "cores",
         "Single-threaded runtimes that connections are spread over; one per core")
         .within("1", "256"),
+    row(SERVER, "admin", Switch, "true",
+        "Serve onced.v1.AdminService, with which operators list, force and erase; whoever reaches \
+         the port may call it"),
     row(SERVER, "reflection", Switch, "true",
         "Serve gRPC reflection, so that grpcurl needs no proto files"),
     row(SERVER, "strict", Switch, "false",

@@ -11,6 +11,20 @@
 //!
 //! The fingerprint is compared before anything else, in every phase but vacant.
 //!
+//! What an operator may force, whoever owns the reservation:
+//!
+//! |           | ForceRelease      | ForceComplete                          | Delete  |
+//! |-----------|-------------------|----------------------------------------|---------|
+//! | vacant    | not found         | not found                              | deleted |
+//! | held      | released          | completed                              | deleted |
+//! | lapsed    | released          | completed, late                        | deleted |
+//! | in doubt  | released          | completed, late                        | deleted |
+//! | released  | released          | completed, late                        | deleted |
+//! | completed | already completed | alike: same answer, else result conflict | deleted |
+//!
+//! An operator that names a fencing token has seen the record that carries it: in every phase
+//! but vacant another token comes before anything else, and is refused as record changed.
+//!
 //! # Why a lapsed owner may still complete
 //!
 //! A lapsed lease makes a reservation claimable, not dead. As long as nobody took over,
@@ -31,6 +45,20 @@
 //! it did before the lapse may be half done. Should the call have been a ghost of its first
 //! one, it can still complete, as an attempt that it does not know of.
 //!
+//! # What becomes of the owner when an operator steps in
+//!
+//! A forced release spends the owner's token as its own release would: if it was at work after
+//! all, its Complete and its Renew find the lease lost, and only its own Release agrees with
+//! what is on record. A forced completion leaves the token on record, so an owner that comes
+//! back with the same result gets the same answer, and one with another result is told of the
+//! conflict. A deletion forgets both.
+//!
+//! # Why a released key can be completed by force, and a completed one not released
+//!
+//! Whoever released said that it certainly did not happen; an operator who found that it did
+//! must be able to correct that before the next attempt runs. A completion has been replayed
+//! to callers who acted on it: taking it back is no release, and so needs the word delete.
+//!
 //! # Why the status code belongs to a completion's identity
 //!
 //! A Complete that is sent again has the same result, status code and payload. Content type
@@ -40,8 +68,9 @@
 use std::sync::Arc;
 
 use super::{
-    Command, Complete, Completion, Decision, FencingToken, Granted, InDoubt, InProgress, Moment,
-    Outcome, Phase, Record, Refusal, Release, Renew, Reserve, State, Transition, Write, phase_of,
+    Command, Complete, Completion, Decision, FencingToken, ForceComplete, Forced, ForcedOutcome,
+    Granted, InDoubt, InProgress, Moment, Outcome, Phase, Record, Refusal, Release, Renew, Reserve,
+    State, Transition, Write, phase_of,
 };
 
 /// Says what `command` comes to on `record` at the moment `now`.
@@ -67,6 +96,23 @@ pub fn decide(
         Command::Complete(complete) => decide_complete(record, phase, complete, now),
         Command::Renew(renew) => decide_renew(record, renew, now),
         Command::Release(release) => decide_release(record, release, now),
+        Command::ForceRelease(force) => {
+            on_sight(record, phase, force.fencing_token, || match &record.state {
+                State::Reserved { .. } => {
+                    (ForcedOutcome::Released, Write::Put(released(record, now)))
+                }
+                State::Released { .. } => (ForcedOutcome::Released, Write::Keep),
+                State::Completed(_) => {
+                    (ForcedOutcome::Refused(Refusal::AlreadyCompleted), Write::Keep)
+                }
+            })
+        }
+        Command::ForceComplete(force) => on_sight(record, phase, force.fencing_token, || {
+            decide_force_complete(record, phase, force, now)
+        }),
+        Command::Delete(delete) => on_sight(record, phase, delete.fencing_token, || {
+            (ForcedOutcome::Deleted, Write::Delete)
+        }),
     }
 }
 
@@ -85,6 +131,34 @@ fn decide_vacant(command: &Command, now: Moment, next_fencing_token: FencingToke
     match command {
         Command::Reserve(reserve) => grant(first_attempt(reserve, now, next_fencing_token)),
         Command::Complete(_) | Command::Renew(_) | Command::Release(_) => refuse(Refusal::NotFound),
+        Command::ForceRelease(_) | Command::ForceComplete(_) => {
+            keep(forced_on_nothing(ForcedOutcome::Refused(Refusal::NotFound)))
+        }
+        Command::Delete(_) => keep(forced_on_nothing(ForcedOutcome::Deleted)),
+    }
+}
+
+fn forced_on_nothing(outcome: ForcedOutcome) -> Decision {
+    Decision::Forced(Forced { phase_before: Phase::Vacant, fencing_token: None, outcome })
+}
+
+/// What an operator's command comes to, provided that the record is the one it has seen.
+fn on_sight(
+    record: &Record,
+    phase: Phase,
+    seen: Option<FencingToken>,
+    force: impl FnOnce() -> (ForcedOutcome, Write),
+) -> Transition {
+    let (outcome, write) = match seen {
+        Some(seen) if seen != record.fencing_token => {
+            (ForcedOutcome::Refused(Refusal::RecordChanged), Write::Keep)
+        }
+        _ => force(),
+    };
+    let fencing_token = Some(record.fencing_token);
+    Transition {
+        decision: Decision::Forced(Forced { phase_before: phase, fencing_token, outcome }),
+        write,
     }
 }
 
@@ -140,40 +214,69 @@ fn decide_complete(record: &Record, phase: Phase, complete: &Complete, now: Mome
     }
     match &record.state {
         State::Reserved { .. } => {
-            let completion = Arc::new(Completion {
-                result: complete.result,
-                response: complete.response.clone(),
-                response_omitted: complete.response_omitted,
-                response_digest: complete.response_digest,
-                response_size_bytes: complete.response_size_bytes,
-                completed_at: now,
-                retained_until: now.plus(complete.retention),
-                attempt: record.attempt,
-                fencing_token: record.fencing_token,
-                late: phase != Phase::Held,
-            });
-            Transition {
-                decision: Decision::Completed(Arc::clone(&completion)),
-                write: Write::Put(Record {
-                    // The operation is done: there is no next attempt to tell anything.
-                    checkpoint: Vec::new(),
-                    state: State::Completed(completion),
-                    ..record.clone()
-                }),
-            }
+            let (completion, record) = completed(record, phase, complete, now);
+            Transition { decision: Decision::Completed(completion), write: Write::Put(record) }
         }
         State::Released { .. } => refuse(Refusal::LeaseLost),
-        State::Completed(completion) => {
-            let same = completion.result == complete.result
-                && completion.response_digest == complete.response_digest
-                && completion.response.status_code == complete.response.status_code;
-            if same {
-                keep(Decision::Completed(Arc::clone(completion)))
-            } else {
-                refuse(Refusal::ResultConflict)
-            }
+        State::Completed(completion) if is_same(completion, complete) => {
+            keep(Decision::Completed(Arc::clone(completion)))
         }
+        State::Completed(_) => refuse(Refusal::ResultConflict),
     }
+}
+
+fn decide_force_complete(
+    record: &Record,
+    phase: Phase,
+    force: &ForceComplete,
+    now: Moment,
+) -> (ForcedOutcome, Write) {
+    let complete = force.by(record.owner_token);
+    match &record.state {
+        State::Reserved { .. } | State::Released { .. } => {
+            let (completion, record) = completed(record, phase, &complete, now);
+            (ForcedOutcome::Completed(completion), Write::Put(record))
+        }
+        State::Completed(completion) if is_same(completion, &complete) => {
+            (ForcedOutcome::Completed(Arc::clone(completion)), Write::Keep)
+        }
+        State::Completed(_) => (ForcedOutcome::Refused(Refusal::ResultConflict), Write::Keep),
+    }
+}
+
+/// `record` with the end of its operation, and that end.
+fn completed(
+    record: &Record,
+    phase: Phase,
+    complete: &Complete,
+    now: Moment,
+) -> (Arc<Completion>, Record) {
+    let completion = Arc::new(Completion {
+        result: complete.result,
+        response: complete.response.clone(),
+        response_omitted: complete.response_omitted,
+        response_digest: complete.response_digest,
+        response_size_bytes: complete.response_size_bytes,
+        completed_at: now,
+        retained_until: now.plus(complete.retention),
+        attempt: record.attempt,
+        fencing_token: record.fencing_token,
+        late: phase != Phase::Held,
+    });
+    let record = Record {
+        // The operation is done: there is no next attempt to tell anything.
+        checkpoint: Vec::new(),
+        state: State::Completed(Arc::clone(&completion)),
+        ..record.clone()
+    };
+    (completion, record)
+}
+
+/// Whether `complete` says what is on record already.
+fn is_same(completion: &Completion, complete: &Complete) -> bool {
+    completion.result == complete.result
+        && completion.response_digest == complete.response_digest
+        && completion.response.status_code == complete.response.status_code
 }
 
 fn decide_renew(record: &Record, renew: &Renew, now: Moment) -> Transition {
@@ -201,16 +304,17 @@ fn decide_release(record: &Record, release: &Release, now: Moment) -> Transition
         return refuse(Refusal::LeaseLost);
     }
     match &record.state {
-        State::Reserved { .. } => Transition {
-            decision: Decision::Released,
-            write: Write::Put(Record {
-                state: State::Released { released_at: now },
-                ..record.clone()
-            }),
-        },
+        State::Reserved { .. } => {
+            Transition { decision: Decision::Released, write: Write::Put(released(record, now)) }
+        }
         State::Released { .. } => keep(Decision::Released),
         State::Completed(_) => refuse(Refusal::AlreadyCompleted),
     }
+}
+
+/// `record`, given back.
+fn released(record: &Record, now: Moment) -> Record {
+    Record { state: State::Released { released_at: now }, ..record.clone() }
 }
 
 fn first_attempt(reserve: &Reserve, now: Moment, fencing_token: FencingToken) -> Record {

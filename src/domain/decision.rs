@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Completion, FencingToken, Moment, OwnerToken, Record};
+use super::{Completion, FencingToken, Moment, OwnerToken, Phase, Record};
 
 /// What a command comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +45,8 @@ pub enum Decision {
     },
     /// Release: the reservation is given back.
     Released,
+    /// ForceRelease, ForceComplete, Delete: what the operator came upon, and what it came to.
+    Forced(Forced),
     /// The record stands against it, and stays as it is.
     Refused(Refusal),
 }
@@ -55,8 +57,16 @@ impl Decision {
         match self {
             Self::Granted(granted) => granted.checkpoint.len(),
             Self::InDoubt(in_doubt) => in_doubt.checkpoint.len(),
-            Self::Replayed(completion) | Self::Completed(completion) => completion.response.bytes(),
-            Self::InProgress(_) | Self::Renewed { .. } | Self::Released | Self::Refused(_) => 0,
+            Self::Replayed(completion)
+            | Self::Completed(completion)
+            | Self::Forced(Forced { outcome: ForcedOutcome::Completed(completion), .. }) => {
+                completion.response.bytes()
+            }
+            Self::InProgress(_)
+            | Self::Renewed { .. }
+            | Self::Released
+            | Self::Forced(_)
+            | Self::Refused(_) => 0,
         }
     }
 }
@@ -102,6 +112,31 @@ pub struct InDoubt {
     pub checkpoint: Vec<u8>,
 }
 
+/// The answer to an operator. What was there before goes with it, because an operator acts on
+/// what it believes to be there, and the log of its doings has to say what was.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forced {
+    /// The phase that the key was in.
+    pub phase_before: Phase,
+    /// The fencing token of the record that was there; `None` where the key was vacant.
+    pub fencing_token: Option<FencingToken>,
+    /// What the command came to.
+    pub outcome: ForcedOutcome,
+}
+
+/// What an operator's command came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ForcedOutcome {
+    /// ForceRelease: the reservation is given back.
+    Released,
+    /// ForceComplete: this is on record.
+    Completed(Arc<Completion>),
+    /// Delete: nothing is on record.
+    Deleted,
+    /// The record stands against it, and stays as it is.
+    Refused(Refusal),
+}
+
 /// Why a command is refused. Nothing was written for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Refusal {
@@ -115,6 +150,8 @@ pub enum Refusal {
     ResultConflict,
     /// The operation is completed, so there is nothing to renew or release.
     AlreadyCompleted,
+    /// The record is not the one that the operator has seen.
+    RecordChanged,
     /// The namespace has as much on record as it may have, and the key would be one more.
     /// [`decide`](super::decide()) knows one record and never says so: the engine does,
     /// which counts them.

@@ -15,9 +15,14 @@ mod record;
 mod time;
 mod token;
 
-pub use command::{Command, Complete, Release, Renew, Reserve};
+pub use command::{
+    Command, Complete, Delete, ForceComplete, ForceRelease, Release, Renew, Reserve,
+};
 pub use decide::{decide, purge};
-pub use decision::{Decision, Granted, InDoubt, InProgress, QuotaKind, Refusal, Transition, Write};
+pub use decision::{
+    Decision, Forced, ForcedOutcome, Granted, InDoubt, InProgress, QuotaKind, Refusal, Transition,
+    Write,
+};
 pub use fingerprint::{Fingerprint, FingerprintError};
 pub use key::{IdempotencyKey, KeyError, Namespace, NamespaceError, RecordKey};
 pub use record::{

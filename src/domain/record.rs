@@ -95,6 +95,21 @@ pub struct Completion {
     pub late: bool,
 }
 
+impl Completion {
+    /// The same without its response.
+    #[must_use]
+    pub fn without_response(&self) -> Self {
+        Self { response: Response::default(), ..*self }
+    }
+
+    /// The same without what makes it large: of its response nothing but the status code.
+    #[must_use]
+    pub fn without_body(&self) -> Self {
+        let status_code = self.response.status_code;
+        Self { response: Response { status_code, ..Response::default() }, ..*self }
+    }
+}
+
 /// The answer to the operation itself, opaque to onced and kept out of its logs.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Response {
@@ -114,14 +129,6 @@ impl Response {
         let metadata: usize =
             self.metadata.iter().map(|(name, value)| name.len() + value.len()).sum();
         self.payload.len() + self.content_type.len() + metadata
-    }
-}
-
-impl Completion {
-    /// The same without its response.
-    #[must_use]
-    pub fn without_response(&self) -> Self {
-        Self { response: Response::default(), ..*self }
     }
 }
 
@@ -173,6 +180,17 @@ impl Record {
             State::Reserved { lease_until, .. } => lease_until.plus(self.retention),
             State::Released { released_at } => released_at.plus(self.retention),
             State::Completed(completion) => completion.retained_until,
+        }
+    }
+
+    /// When this record comes in doubt, unless something happens to it before: the end of its
+    /// lease, where nobody takes over. `None` where it never does.
+    pub fn in_doubt_from(&self) -> Option<Moment> {
+        match &self.state {
+            State::Reserved { lease_until, lease_expiry_action: LeaseExpiryAction::Hold } => {
+                Some(*lease_until)
+            }
+            State::Reserved { .. } | State::Released { .. } | State::Completed(_) => None,
         }
     }
 }

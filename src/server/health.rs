@@ -7,24 +7,33 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
-use crate::api::IdempotencyApi;
+use crate::api::{AdminApi, IdempotencyApi};
+use crate::pb::v1::admin_service_server::AdminServiceServer;
 use crate::pb::v1::idempotency_service_server::IdempotencyServiceServer;
 use crate::storage::Condition;
 
 /// The names that can be asked for.
-const SERVICES: [&str; 2] = ["", <IdempotencyServiceServer<IdempotencyApi> as NamedService>::NAME];
+const SERVICES: [&str; 3] = [
+    "",
+    <IdempotencyServiceServer<IdempotencyApi> as NamedService>::NAME,
+    <AdminServiceServer<AdminApi> as NamedService>::NAME,
+];
 
 /// The health of this server.
 #[derive(Clone)]
 pub struct Health {
     reporter: HealthReporter,
+    /// Those of them that are served.
+    services: &'static [&'static str],
     stopping: watch::Sender<bool>,
 }
 
 impl Health {
-    /// NOT_SERVING, until an engine says otherwise.
-    pub async fn not_serving() -> Self {
-        let health = Self { reporter: HealthReporter::new(), stopping: watch::Sender::new(false) };
+    /// NOT_SERVING, until an engine says otherwise; with the service for operators or without.
+    pub async fn not_serving(admin: bool) -> Self {
+        let services = if admin { &SERVICES[..] } else { &SERVICES[..2] };
+        let health =
+            Self { reporter: HealthReporter::new(), services, stopping: watch::Sender::new(false) };
         health.show(ServingStatus::NotServing).await;
         health
     }
@@ -66,13 +75,13 @@ impl Health {
     /// Ends the streams of those who watch: they would keep their connections open until the
     /// drain's limit.
     pub async fn end_watches(mut self) {
-        for service in SERVICES {
+        for service in self.services {
             self.reporter.clear_service_status(service).await;
         }
     }
 
     async fn show(&self, status: ServingStatus) {
-        for service in SERVICES {
+        for service in self.services {
             self.reporter.set_service_status(service, status).await;
         }
     }

@@ -42,10 +42,11 @@ use self::health::Health;
 use self::recovery::RecoveringEngine;
 use self::runtimes::{Runtimes, Stage};
 use crate::api::shadow::ShadowLog;
-use crate::api::{IdempotencyApi, Limits, Policies, Policy, Waits};
+use crate::api::{AdminApi, IdempotencyApi, Limits, Policies, Policy, Waits};
 use crate::clock::SystemClock;
 use crate::config::{NamespaceSettings, Settings};
 use crate::pb::v1;
+use crate::pb::v1::admin_service_server::AdminServiceServer;
 use crate::pb::v1::idempotency_service_server::IdempotencyServiceServer;
 use crate::storage::{self, Engine, StoreOptions, StoreUrl, Sweeper, WaitingBounds};
 
@@ -114,7 +115,7 @@ async fn run(
 ) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     let engine = RecoveringEngine::new();
-    let health = Health::not_serving().await;
+    let health = Health::not_serving(settings.admin).await;
     let (set_stage, stage) = watch::channel(Stage::Serving);
     let (set_draining, draining) = watch::channel(false);
     let waits = Waits::until(draining);
@@ -248,13 +249,24 @@ fn routes(
     waits: Waits,
     health: &Health,
 ) -> anyhow::Result<Routes> {
+    let (for_admin, its_policies) = (Arc::clone(&engine), Arc::clone(&policies));
     let api = IdempotencyServiceServer::new(IdempotencyApi::new(engine, policies, waits))
         .max_decoding_message_size(MAX_REQUEST_BYTES);
     let mut routes = Routes::new(api).add_service(health.service());
+    if settings.admin {
+        let admin = AdminServiceServer::new(AdminApi::new(for_admin, its_policies))
+            .max_decoding_message_size(MAX_REQUEST_BYTES);
+        routes = routes.add_service(admin);
+    }
     if settings.reflection {
         // Tools are divided between the two versions.
         let configure = || {
-            tonic_reflection::server::Builder::configure()
+            let mut builder = tonic_reflection::server::Builder::configure();
+            if settings.admin {
+                builder =
+                    builder.register_encoded_file_descriptor_set(v1::ADMIN_FILE_DESCRIPTOR_SET);
+            }
+            builder
                 .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
                 // So that grpcurl shows the details of a status.

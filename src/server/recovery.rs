@@ -7,6 +7,9 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use crate::domain::{Command, Decision, Record, RecordKey};
+use crate::storage::erase::{EraseOrder, EraseStep, Erasing};
+use crate::storage::list::{Listing, Page};
+use crate::storage::stats::Stats;
 use crate::storage::{Answering, Condition, Engine, EngineError, Patience, Purged};
 
 /// Refuses everything until its engine is open, and is that engine from then on.
@@ -86,6 +89,31 @@ impl Engine for RecoveringEngine {
 
     fn purge(&self, limit: usize) -> Result<Purged, EngineError> {
         self.engine()?.purge(limit)
+    }
+
+    fn list(&self, listing: Listing) -> Answering<'_, Page> {
+        match self.engine() {
+            Ok(engine) => engine.list(listing),
+            Err(error) => Box::pin(async move { Err(error) }),
+        }
+    }
+
+    fn erase(&self, order: EraseOrder) -> Answering<'_, Erasing> {
+        match self.engine() {
+            Ok(engine) => engine.erase(order),
+            Err(error) => Box::pin(async move { Err(error) }),
+        }
+    }
+
+    fn erase_step(&self, limit: usize) -> Result<EraseStep, EngineError> {
+        self.engine()?.erase_step(limit)
+    }
+
+    fn stats(&self) -> Answering<'_, Stats> {
+        match self.engine() {
+            Ok(engine) => engine.stats(),
+            Err(error) => Box::pin(async move { Err(error) }),
+        }
     }
 
     fn condition(&self) -> watch::Receiver<Condition> {

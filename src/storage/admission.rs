@@ -28,6 +28,11 @@ impl Admission {
         })
     }
 
+    /// How many commands are in flight, and how many bytes they hold.
+    pub fn in_flight(&self) -> (usize, usize) {
+        (self.commands.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
     /// Lets so many `commands` of so many `bytes` together in, until the permit is dropped.
     pub fn admit(self: &Arc<Self>, commands: usize, bytes: usize) -> Result<Permit, EngineError> {
         // Counted first and taken back when it was too much: two callers at the bound may

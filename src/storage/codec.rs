@@ -32,10 +32,10 @@ pub struct Stored {
     pub run: i64,
 }
 
-/// Bytes that are not a stored record.
+/// Bytes that are not a stored record, or not what else was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the stored record is damaged: {0}")]
-pub struct Damage(&'static str);
+#[error("what is stored is damaged: {0}")]
+pub struct Damage(pub &'static str);
 
 /// The stored form of `entry`.
 pub fn encode(entry: &Stored) -> Vec<u8> {

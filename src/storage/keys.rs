@@ -3,23 +3,36 @@
 //! A record key is the namespace, preceded by its length in one byte, and then the
 //! idempotency key: all keys of a namespace lie together, in the order of their bytes, so
 //! that a prefix of keys is a range. An expiry key is a moment as eight big-endian bytes,
-//! and then the record key: the index is in the order of time.
+//! and then the record key: the index is in the order of time. Keys in the index of holds have
+//! the same form.
 
-use crate::domain::{Moment, RecordKey};
+use crate::domain::{Moment, Namespace, RecordKey};
 
 /// The bytes of `key` in the table of records.
 pub fn record_key(key: &RecordKey) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(record_key_len(key));
-    let (namespace, key) = (key.namespace.as_str(), key.key.as_str());
+    namespace_prefix(&key.namespace, key.key.as_str())
+}
+
+/// What the record keys of `namespace` begin with whose idempotency keys begin with `prefix`.
+pub fn namespace_prefix(namespace: &Namespace, prefix: &str) -> Vec<u8> {
+    let namespace = namespace.as_str();
+    let mut bytes = Vec::with_capacity(1 + namespace.len() + prefix.len());
     bytes.push(u8::try_from(namespace.len()).expect("a namespace has at most 63 bytes"));
     bytes.extend_from_slice(namespace.as_bytes());
-    bytes.extend_from_slice(key.as_bytes());
+    bytes.extend_from_slice(prefix.as_bytes());
     bytes
 }
 
-/// How many bytes [`record_key`] makes of `key`.
-pub fn record_key_len(key: &RecordKey) -> usize {
-    1 + key.namespace.as_str().len() + key.key.as_str().len()
+/// The smallest key that is larger than `key`.
+pub fn just_behind(key: &[u8]) -> Vec<u8> {
+    [key, &[0]].concat()
+}
+
+/// The first key behind all that begin with `prefix`, which is a prefix of a record key.
+pub fn behind(mut prefix: Vec<u8>) -> Vec<u8> {
+    // Names are ASCII, and their lengths are small: there is always a next byte.
+    *prefix.last_mut().expect("it has a length") += 1;
+    prefix
 }
 
 /// The bytes of an index entry: at the moment `at`, look at this record.
@@ -62,7 +75,7 @@ mod fuzz;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{IdempotencyKey, Namespace};
+    use crate::domain::IdempotencyKey;
 
     fn key(namespace: &str, key: &str) -> RecordKey {
         RecordKey {

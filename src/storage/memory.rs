@@ -3,7 +3,7 @@
 //!
 //! What it calls durable lasts as long as the process.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -11,19 +11,24 @@ use std::time::Instant;
 use tokio::sync::{oneshot, watch};
 
 use super::alarm::Alarm;
+use super::erase::{EraseOrder, EraseStep, Erases, Erasing};
+use super::list::{Listing, Page};
 use super::question::{Answer, Question};
 use super::quota::{FREED, LOOKED_AT};
 use super::round::{Answered, Asked, Caller, Parked, Round, Store};
+use super::stats::Stats;
 use super::waiting::{Tickets, Wait, Waiting};
 use super::{
     Answering, Condition, Decided, Engine, EngineError, Patience, Purged, Quota, Quotas,
-    StoreOptions, Usage, codec, keys,
+    StoreOptions, Usage, Usages, codec, keys,
 };
 use crate::clock::{Clock, EngineClock};
 use crate::domain::{
-    Command, Decision, FencingToken, Moment, Namespace, Phase, QuotaKind, Record, RecordKey,
-    Refusal, Write, decide, phase_of, purge,
+    Command, Decision, FencingToken, Moment, Phase, QuotaKind, Record, RecordKey, Refusal, Write,
+    decide, phase_of, purge,
 };
+
+mod operating;
 
 /// How many records it holds before it refuses reservations: about a gigabyte of small ones.
 const MAX_RECORDS: usize = 2_000_000;
@@ -44,18 +49,22 @@ struct Shared {
 
 struct Inner {
     records: Records,
+    erases: Erases,
     clock: EngineClock,
-    waiting: Parked<RecordKey, ReplyTo>,
+    waiting: Parked<Vec<u8>, ReplyTo>,
     closing: bool,
 }
 
 /// What is kept, and the moment at which it is asked.
 struct Records {
-    records: HashMap<RecordKey, Record>,
+    /// By their record keys, in whose order they are listed.
+    records: BTreeMap<Vec<u8>, Record>,
     /// Every record under the moment at which its retention is over.
-    expiry: BTreeSet<(Moment, RecordKey)>,
+    expiry: BTreeSet<(Moment, Vec<u8>)>,
+    /// Every reservation that comes in doubt, under an index key of that moment.
+    holds: BTreeSet<Vec<u8>>,
     /// What each namespace that has records has of them.
-    usages: HashMap<Namespace, Usage>,
+    usages: Usages,
     quotas: Quotas,
     max_records: usize,
     next_fencing_token: FencingToken,
@@ -87,14 +96,16 @@ impl MemoryEngine {
         let shared = Arc::new(Shared {
             inner: Mutex::new(Inner {
                 records: Records {
-                    records: HashMap::new(),
+                    records: BTreeMap::new(),
                     expiry: BTreeSet::new(),
-                    usages: HashMap::new(),
+                    holds: BTreeSet::new(),
+                    usages: Usages::new(),
                     quotas: options.quotas.clone(),
                     max_records,
                     next_fencing_token: FencingToken::FIRST,
                     now: Moment::default(),
                 },
+                erases: Erases::default(),
                 clock: EngineClock::starting_at(clock, Moment::default()),
                 waiting: Waiting::new(options.waiting),
                 closing: false,
@@ -127,7 +138,7 @@ impl Shared {
     }
 
     /// Asks, serves whoever waits, and returns the answer where it is given at once.
-    fn round(&self, asked: Asked<RecordKey, ReplyTo>) -> Result<Option<Told>, EngineError> {
+    fn round(&self, asked: Asked<Vec<u8>, ReplyTo>) -> Result<Option<Told>, EngineError> {
         let mut inner = self.begin()?;
         let Inner { records, clock, waiting, .. } = &mut *inner;
         let now = clock.read();
@@ -153,15 +164,15 @@ impl Shared {
         own
     }
 
-    fn ask(&self, question: Question<RecordKey>, deadline: Option<Instant>) -> Told {
+    fn ask(&self, question: Question<Vec<u8>>, deadline: Option<Instant>) -> Told {
         let told = self.round(Asked { question, deadline, caller: ReplyTo(None), wait: None })?;
         told.expect("a caller that does not wait is answered at once")
     }
 
     async fn ask_waiting(
         &self,
-        key: RecordKey,
-        question: Question<RecordKey>,
+        key: Vec<u8>,
+        question: Question<Vec<u8>>,
         deadline: Option<Instant>,
         patience: Patience,
     ) -> Told {
@@ -186,7 +197,7 @@ impl Shared {
         told.unwrap_or(Err(EngineError::OutcomeUnknown))
     }
 
-    fn withdraw(&self, key: &RecordKey, wait: &Wait) -> Option<Asked<RecordKey, ReplyTo>> {
+    fn withdraw(&self, key: &Vec<u8>, wait: &Wait) -> Option<Asked<Vec<u8>, ReplyTo>> {
         self.inner.lock().unwrap().waiting.withdraw(key, wait.ticket)
     }
 
@@ -210,7 +221,7 @@ impl Shared {
 /// Withdraws a call whose caller leaves.
 struct Leaving<'a> {
     shared: &'a Shared,
-    key: &'a RecordKey,
+    key: &'a Vec<u8>,
     wait: &'a Wait,
     has_stayed: bool,
 }
@@ -223,12 +234,8 @@ impl Drop for Leaving<'_> {
     }
 }
 
-impl Store<RecordKey> for Records {
-    fn apply(
-        &mut self,
-        key: &RecordKey,
-        command: &Command,
-    ) -> Result<(Decision, bool), EngineError> {
+impl Store<Vec<u8>> for Records {
+    fn apply(&mut self, key: &Vec<u8>, command: &Command) -> Result<(Decision, bool), EngineError> {
         let record = self.records.get(key);
         let fencing_token = self.next_fencing_token;
         let was_vacant = phase_of(record, self.now) == Phase::Vacant;
@@ -239,7 +246,7 @@ impl Store<RecordKey> for Records {
                 return Err(EngineError::Full);
             }
             Write::Put(next) => {
-                let quota = self.quotas.of(key.namespace.as_str().as_bytes());
+                let quota = self.quotas.of(keys::namespace_of(key));
                 if matches!(command, Command::Reserve(_))
                     && was_vacant
                     && let Some(kind) = self.refusal(key, &next, quota)
@@ -260,31 +267,38 @@ impl Store<RecordKey> for Records {
         Ok((transition.decision, changed))
     }
 
-    fn lookup(&mut self, key: &RecordKey) -> Result<Option<Record>, EngineError> {
+    fn lookup(&mut self, key: &Vec<u8>) -> Result<Option<Record>, EngineError> {
         let record = self.records.get(key);
         Ok(record.filter(|record| phase_of(Some(record), self.now) != Phase::Vacant).cloned())
     }
 
-    fn forget(&mut self, _: &RecordKey) {}
+    fn forget(&mut self, _: &Vec<u8>) {}
 }
 
 impl Records {
-    fn put(&mut self, key: RecordKey, record: Record) {
+    fn put(&mut self, key: Vec<u8>, record: Record) {
         self.delete(&key);
-        let usage = self.usages.entry(key.namespace.clone()).or_default();
+        let usage = self.usages.entry(keys::namespace_of(&key).to_vec()).or_default();
         *usage = usage.with(bytes_of(&key, &record));
+        if let Some(at) = record.in_doubt_from() {
+            self.holds.insert(keys::expiry_key(at, &key));
+        }
         self.expiry.insert((record.retained_until(), key.clone()));
         self.records.insert(key, record);
     }
 
-    fn delete(&mut self, key: &RecordKey) {
-        let Some(old) = self.records.remove(key) else { return };
-        self.expiry.remove(&(old.retained_until(), key.clone()));
-        let usage = self.usages.get_mut(&key.namespace).expect("what is on record is counted");
-        *usage = usage.without(bytes_of(key, &old));
+    fn delete(&mut self, key: &[u8]) {
+        let Some((key, old)) = self.records.remove_entry(key) else { return };
+        let namespace = keys::namespace_of(&key);
+        let usage = self.usages.get_mut(namespace).expect("what is on record is counted");
+        *usage = usage.without(bytes_of(&key, &old));
         if *usage == Usage::default() {
-            self.usages.remove(&key.namespace);
+            self.usages.remove(namespace);
         }
+        if let Some(at) = old.in_doubt_from() {
+            self.holds.remove(&keys::expiry_key(at, &key));
+        }
+        self.expiry.remove(&(old.retained_until(), key));
     }
 
     fn purge(&mut self, limit: usize) -> Purged {
@@ -303,7 +317,7 @@ impl Records {
     }
 
     /// Frees the space of a record whose retention is over.
-    fn free(&mut self, key: &RecordKey) {
+    fn free(&mut self, key: &[u8]) {
         match purge(&self.records[key], self.now) {
             Write::Delete => self.delete(key),
             Write::Keep | Write::Put(_) => unreachable!("the index holds no earlier moment"),
@@ -312,13 +326,15 @@ impl Records {
 
     /// What stands in the way of `record`, whose key is vacant; once more after what is over
     /// in its namespace was freed.
-    fn refusal(&mut self, key: &RecordKey, record: &Record, quota: Quota) -> Option<QuotaKind> {
+    fn refusal(&mut self, key: &[u8], record: &Record, quota: Quota) -> Option<QuotaKind> {
         if quota.is_none() {
             return None;
         }
         self.refusal_as_it_is(key, record, quota)?;
         let due = self.expiry.iter().take_while(|(until, _)| *until <= self.now).take(LOOKED_AT);
-        let mine = due.map(|(_, due)| due).filter(|due| due.namespace == key.namespace);
+        let mine = due
+            .map(|(_, due)| due)
+            .filter(|due| keys::namespace_of(due) == keys::namespace_of(key));
         for due in mine.take(FREED).cloned().collect::<Vec<_>>() {
             self.free(&due);
         }
@@ -326,13 +342,8 @@ impl Records {
     }
 
     /// One that is over and was not purged makes room for its own second life.
-    fn refusal_as_it_is(
-        &self,
-        key: &RecordKey,
-        record: &Record,
-        quota: Quota,
-    ) -> Option<QuotaKind> {
-        let usage = self.usages.get(&key.namespace).copied().unwrap_or_default();
+    fn refusal_as_it_is(&self, key: &[u8], record: &Record, quota: Quota) -> Option<QuotaKind> {
+        let usage = self.usages.get(keys::namespace_of(key)).copied().unwrap_or_default();
         let others = match self.records.get(key) {
             Some(over) => usage.without(bytes_of(key, over)),
             None => usage,
@@ -342,9 +353,9 @@ impl Records {
 }
 
 /// How many bytes a record counts for: as many as it would take on a disk.
-fn bytes_of(key: &RecordKey, record: &Record) -> u64 {
+fn bytes_of(key: &[u8], record: &Record) -> u64 {
     let stored = codec::encoded_len(record, record.retained_until(), 0);
-    (keys::record_key_len(key) + stored) as u64
+    (key.len() + stored) as u64
 }
 
 impl Engine for MemoryEngine {
@@ -356,7 +367,7 @@ impl Engine for MemoryEngine {
     ) -> Answering<'_, Decision> {
         Box::pin(async move {
             let Decided { answer, decided_at } =
-                self.shared.ask(Question::Apply(key, command), deadline)?;
+                self.shared.ask(Question::Apply(keys::record_key(&key), command), deadline)?;
             Ok(Decided { answer: answer.into_decision(), decided_at })
         })
     }
@@ -369,6 +380,7 @@ impl Engine for MemoryEngine {
         patience: Patience,
     ) -> Answering<'_, Decision> {
         Box::pin(async move {
+            let key = keys::record_key(&key);
             let question = Question::Apply(key.clone(), command);
             let Decided { answer, decided_at } =
                 self.shared.ask_waiting(key, question, deadline, patience).await?;
@@ -382,6 +394,10 @@ impl Engine for MemoryEngine {
         deadline: Option<Instant>,
     ) -> Answering<'_, Vec<Result<Decision, EngineError>>> {
         Box::pin(async move {
+            let commands = commands
+                .into_iter()
+                .map(|(key, command)| (keys::record_key(&key), command))
+                .collect();
             let Decided { answer, decided_at } =
                 self.shared.ask(Question::ApplyAll(commands), deadline)?;
             Ok(Decided { answer: answer.into_decisions(), decided_at })
@@ -391,7 +407,7 @@ impl Engine for MemoryEngine {
     fn lookup(&self, key: RecordKey, deadline: Option<Instant>) -> Answering<'_, Option<Record>> {
         Box::pin(async move {
             let Decided { answer, decided_at } =
-                self.shared.ask(Question::Lookup(key), deadline)?;
+                self.shared.ask(Question::Lookup(keys::record_key(&key)), deadline)?;
             Ok(Decided { answer: answer.into_record(), decided_at })
         })
     }
@@ -403,6 +419,7 @@ impl Engine for MemoryEngine {
         patience: Patience,
     ) -> Answering<'_, Option<Record>> {
         Box::pin(async move {
+            let key = keys::record_key(&key);
             let question = Question::Lookup(key.clone());
             let Decided { answer, decided_at } =
                 self.shared.ask_waiting(key, question, deadline, patience).await?;
@@ -415,6 +432,24 @@ impl Engine for MemoryEngine {
         let Inner { records, clock, .. } = &mut *inner;
         records.now = clock.read();
         Ok(records.purge(limit))
+    }
+
+    fn list(&self, listing: Listing) -> Answering<'_, Page> {
+        Box::pin(
+            async move { self.shared.look(|inner, now| Ok(inner.records.page(&listing, now))) },
+        )
+    }
+
+    fn erase(&self, order: EraseOrder) -> Answering<'_, Erasing> {
+        Box::pin(async move { self.shared.look(|inner, now| inner.order_erase(order, now)) })
+    }
+
+    fn erase_step(&self, limit: usize) -> Result<EraseStep, EngineError> {
+        self.shared.erase_step(limit)
+    }
+
+    fn stats(&self) -> Answering<'_, Stats> {
+        Box::pin(async move { self.shared.look(|inner, now| Ok(inner.stats(now))) })
     }
 
     fn condition(&self) -> watch::Receiver<Condition> {

@@ -24,15 +24,16 @@
 //! # Quotas
 //!
 //! An engine counts what each namespace has on record: keys, and the bytes of keys and stored
-//! records. A record counts once, from the Reserve that created it until it is purged, whatever
-//! becomes of it. The counter changes in the same atomic step as the record, so it is exact
-//! after a restart, a kill and a power cut.
+//! records. A record counts once, from the Reserve that created it until it is purged, deleted
+//! or erased, whatever becomes of it. The counter changes in the same atomic step as the record,
+//! so it is exact after a restart, a kill and a power cut.
 //!
 //! A Reserve of a vacant key is refused ([`QuotaExceeded`](crate::domain::Refusal)) where the
 //! namespace would have more than its [`Quota`] with it, and nothing is written for it. Nothing
 //! else is ever refused for a quota: whoever takes over or tries again goes on with a key that
-//! is on record, and the work of whoever completes, renews or releases is done. Their bytes
-//! count all the same, so a namespace may come to have more bytes than its quota.
+//! is on record, and the work of whoever completes, renews or releases is done. An operator is
+//! not refused for it either. The bytes count all the same, so a namespace may come to have more
+//! bytes than its quota.
 //!
 //! What is over does not stand in the way, purged or not. Before a quota refuses, the engine
 //! frees records of the namespace whose retention is over: once in a batch up to 256, found
@@ -51,11 +52,14 @@ pub mod memory;
 mod admission;
 mod alarm;
 mod codec;
+pub mod erase;
 pub mod fault;
 mod keys;
+pub mod list;
 mod question;
 mod quota;
 mod round;
+pub mod stats;
 mod sweep;
 mod threads;
 mod waiting;
@@ -66,6 +70,9 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
+use self::erase::{EraseOrder, EraseStep, Erasing};
+use self::list::{Listing, Page};
+use self::stats::Stats;
 use crate::domain::{Command, Decision, Moment, Record, RecordKey};
 
 pub use open::{OpenError, StoreOptions, StoreUrl, StoreUrlError, open};
@@ -138,6 +145,22 @@ pub trait Engine: Send + Sync + 'static {
     /// Frees the space of at most `limit` records whose retention is over. Blocks; never
     /// needed for a right answer.
     fn purge(&self, limit: usize) -> Result<Purged, EngineError>;
+
+    /// Lists records, judged at one moment. It reads off the caller's thread, and only a few
+    /// listings are read at a time: past that it is [`EngineError::Overloaded`].
+    fn list(&self, listing: Listing) -> Answering<'_, Page>;
+
+    /// Begins to erase a namespace, or shows how far that has come: an erase that runs there
+    /// already answers every order, and one that has ended the order that began it. It goes on
+    /// by itself, across restarts too, wherever [`Engine::erase_step`] is called.
+    fn erase(&self, order: EraseOrder) -> Answering<'_, Erasing>;
+
+    /// Goes on with the erases that have begun: looks at no more than about `limit` records, and
+    /// serves whoever waits for one that goes in the same step. Blocks.
+    fn erase_step(&self, limit: usize) -> Result<EraseStep, EngineError>;
+
+    /// What there is to tell of the engine at this moment.
+    fn stats(&self) -> Answering<'_, Stats>;
 
     /// Whether the engine serves; changes are signalled.
     fn condition(&self) -> watch::Receiver<Condition>;

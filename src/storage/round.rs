@@ -140,6 +140,14 @@ where
         }
     }
 
+    /// Serves those who wait for `keys`, which were changed by something else than a question.
+    pub fn changed<'k>(&mut self, keys: impl IntoIterator<Item = &'k K>)
+    where
+        K: 'k,
+    {
+        keys.into_iter().for_each(|key| self.serve(key));
+    }
+
     fn take_all(&mut self, caller: C, commands: &[(K, Command)]) {
         let mut wrote = false;
         let mut room = MAX_STORED_BYTES;

@@ -1,6 +1,7 @@
-//! The sweeper: frees the space of records whose retention is over, in small paced steps.
+//! The sweeper: frees the space of records whose retention is over, and goes on with erases
+//! that operators began, in small paced steps.
 //!
-//! Nothing relies on it having run. While there is a backlog it rests as long as it worked,
+//! No answer relies on it having run. While there is a backlog it rests as long as it worked,
 //! so that it takes at most half of the engine's time and callers are never far behind it.
 
 use std::sync::{Arc, Condvar, Mutex};
@@ -11,7 +12,7 @@ use tracing::{debug, warn};
 
 use super::Engine;
 
-/// How many records one step frees: about a millisecond of work.
+/// How many records one step looks at: about a millisecond of work.
 const STEP: usize = 128;
 
 /// How often it looks when there was nothing to do.
@@ -51,20 +52,19 @@ fn sweep(engine: &dyn Engine, stopped: &(Mutex<bool>, Condvar)) {
     let mut backlog: Option<(Instant, usize)> = None;
     loop {
         let began_at = Instant::now();
-        let pause = match engine.purge(STEP) {
-            Ok(purged) => {
+        // Both, so that neither has to wait for the other's backlog.
+        let steps = engine.purge(STEP).and_then(|it| Ok((it, engine.erase_step(STEP)?)));
+        let pause = match steps {
+            Ok((purged, erased)) => {
                 failing = false;
                 let (since, records) = backlog.take().unwrap_or((began_at, 0));
                 let records = records + purged.records;
                 if purged.more {
                     backlog = Some((since, records));
-                    began_at.elapsed()
-                } else {
-                    if records > 0 {
-                        debug!(records, took = ?since.elapsed(), "swept");
-                    }
-                    INTERVAL
+                } else if records > 0 {
+                    debug!(records, took = ?since.elapsed(), "swept");
                 }
+                if purged.more || erased.more { began_at.elapsed() } else { INTERVAL }
             }
             Err(error) => {
                 if !failing {

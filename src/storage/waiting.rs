@@ -125,6 +125,11 @@ impl<K: Clone + Eq + Hash + Ord, T> Waiting<K, T> {
         self.parked > 0 && self.lines.contains_key(key)
     }
 
+    /// How many wait, in all.
+    pub fn len(&self) -> usize {
+        self.parked
+    }
+
     /// Whether one more may wait for `key`.
     pub fn has_room(&self, key: &K) -> bool {
         self.parked < self.bounds.max

@@ -175,6 +175,10 @@ fn a_server_that_is_not_there_is_3() {
         &["lookup", "key"],
         &["run", "key", "--"],
         &["health"],
+        &["admin", "list"],
+        &["admin", "stats"],
+        &["admin", "delete", "key", "--reason", "none", "--yes"],
+        &["admin", "erase", "shop", "--reason", "none", "--yes"],
     ] {
         let (command, of_run) = match command.split_last() {
             Some((&"--", command)) => (command, &["--", "true"][..]),

@@ -2,6 +2,7 @@
 //! `onced run`. Every test has a server of its own, in its own process and on a free port;
 //! nothing waits for time to pass, but for a process to say something or to end.
 
+mod admin;
 mod clients;
 mod inspect;
 mod process;

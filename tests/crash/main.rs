@@ -22,10 +22,13 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use onced::pb::v1::admin_service_client::AdminServiceClient;
 use onced::pb::v1::idempotency_service_client::IdempotencyServiceClient;
 use onced::pb::v1::reserve_response::Outcome;
 use onced::pb::v1::{
-    CompleteRequest, Granted, ReserveRequest, Response, Result as OperationResult,
+    CompleteRequest, DeleteRecordRequest, Erase, EraseNamespaceRequest, ForceCompleteRequest,
+    ForceReleaseRequest, Granted, ListRecordsRequest, ReserveRequest, Response,
+    Result as OperationResult,
 };
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -202,6 +205,191 @@ fn faulty_settings_are_told_all_at_once() {
         assert!(message.contains(fault), "{fault} is missing: {message}");
     }
     assert!(!data(&dir).exists());
+}
+
+/// A server whose log is lines of JSON.
+fn serve_with_json(dir: &TempDir, more: &[&str]) -> Process {
+    let more = [&["--log-format", "json"], more].concat();
+    let mut server = Process::spawn(onced(), &data(dir), &more);
+    let line = server.wait_for_line("\"address\"");
+    let told: serde_json::Value = serde_json::from_str(&line).unwrap();
+    server.address = told["address"].as_str().unwrap().parse().unwrap();
+    server
+}
+
+/// Begins an erase, or asks how far it has come.
+async fn erase(server: &Process, order: &EraseNamespaceRequest) -> Erase {
+    let mut admin =
+        AdminServiceClient::connect(format!("http://{}", server.address)).await.unwrap();
+    admin.erase_namespace(order.clone()).await.unwrap().into_inner().erase.unwrap()
+}
+
+/// How many records a namespace has.
+async fn count(server: &Process, namespace: &str) -> usize {
+    let mut admin =
+        AdminServiceClient::connect(format!("http://{}", server.address)).await.unwrap();
+    let mut request =
+        ListRecordsRequest { namespace: namespace.into(), page_size: 1_000, ..Default::default() };
+    let mut count = 0;
+    loop {
+        let page = admin.list_records(request.clone()).await.unwrap().into_inner();
+        count += page.records.len();
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            return count;
+        }
+    }
+}
+
+/// Reserves so many keys in a namespace, all at once.
+async fn fill(client: &Client, namespace: &str, keys: std::ops::Range<usize>) {
+    let mut calls = tokio::task::JoinSet::new();
+    for number in keys {
+        let (mut client, namespace) = (client.clone(), namespace.to_owned());
+        calls.spawn(async move {
+            let request = ReserveRequest { namespace, ..order(&format!("order-{number:05}")) };
+            grant(&mut client, request).await
+        });
+    }
+    while let Some(granted) = calls.join_next().await {
+        granted.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erase_that_is_killed_goes_on_by_itself_and_takes_nothing_else() {
+    let dir = TempDir::new().unwrap();
+    let mut server = serve_with_json(&dir, &[]);
+    let client = client(&server).await;
+    for (namespace, records) in [("tenant-7", 12_000), ("tenant-70", 50), ("tenant", 50)] {
+        fill(&client, namespace, 0..records).await;
+    }
+    let order = EraseNamespaceRequest {
+        namespace: "tenant-7".into(),
+        reason: "contract \"ended\"".into(),
+        operator: "olga".into(),
+        erase_id: Uuid::new_v4().into(),
+    };
+    let begun = erase(&server, &order).await;
+    assert!(!begun.done);
+    let line = server.wait_for_line("onced::audit");
+    let told: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(told["action"], "erase_namespace");
+    assert_eq!(told["outcome"], "begun");
+
+    // What is granted from now on is to stay.
+    fill(&client, "tenant-7", 12_000..12_020).await;
+    drop(client);
+    let mut kills = 0;
+    let done = loop {
+        // When it is killed somewhere on the way, again and again,
+        let far = loop {
+            let found = erase(&server, &order).await;
+            if found.done || found.erased_records >= 3_000 * (kills + 1) {
+                break found;
+            }
+        };
+        if far.done {
+            break far;
+        }
+        server.signal(Signal::KILL);
+        server.wait();
+        kills += 1;
+        server = serve_with_json(&dir, &[]);
+        // then it is no less far than it was said to be,
+        let found = erase(&server, &order).await;
+        assert!(found.erased_records >= far.erased_records, "{found:?} after {far:?}");
+    };
+    assert!(kills >= 1, "it was faster than the kill");
+
+    // and in the end everything is gone that was there, and nothing else.
+    assert_eq!((done.erased_records, done.unreadable_records), (12_000, 0));
+    assert_eq!(done.begin_time, begun.begin_time);
+    for (namespace, records) in [("tenant-7", 20), ("tenant-70", 50), ("tenant", 50)] {
+        assert_eq!(count(&server, namespace).await, records, "{namespace}");
+    }
+    let line = server.wait_for_line("onced::audit");
+    let told: serde_json::Value = serde_json::from_str(&line).unwrap();
+    assert_eq!((&told["target"], &told["level"]), (&"onced::audit".into(), &"INFO".into()));
+    let fields = &told;
+    assert_eq!(fields["outcome"], "done");
+    assert_eq!(fields["reason"], "contract \"ended\"");
+    assert_eq!((&fields["operator"], &fields["namespace"]), (&"olga".into(), &"tenant-7".into()));
+    assert_eq!(fields["erased_records"], 12_000);
+    assert_eq!(fields["erase_id"], order.erase_id);
+}
+
+#[tokio::test]
+async fn everything_that_is_forced_is_one_line_of_the_log() {
+    let dir = TempDir::new().unwrap();
+    // Also where the rest of the log is not wanted.
+    let quiet = ["--log", "warn,onced::server=info,onced::audit=info"];
+    let server = serve_with_json(&dir, &quiet);
+    let mut client = client(&server).await;
+    let mut admin =
+        AdminServiceClient::connect(format!("http://{}", server.address)).await.unwrap();
+
+    let secret = "card 4929-1234-5678-9012";
+    let granted = grant(&mut client, order(secret)).await;
+    let (reason, operator) = ("it \"never\" happened".to_owned(), "olga@desk-7".to_owned());
+    let release = ForceReleaseRequest {
+        key: secret.into(),
+        reason: reason.clone(),
+        operator: operator.clone(),
+        ..Default::default()
+    };
+    admin.force_release(release.clone()).await.unwrap();
+    let complete = ForceCompleteRequest {
+        key: secret.into(),
+        reason: reason.clone(),
+        operator: operator.clone(),
+        result: OperationResult::Succeeded.into(),
+        ..Default::default()
+    };
+    admin.force_complete(complete).await.unwrap();
+    admin.force_release(release).await.unwrap_err();
+    let delete = DeleteRecordRequest { key: secret.into(), reason, operator, ..Default::default() };
+    admin.delete_record(delete.clone()).await.unwrap();
+    admin.delete_record(delete).await.unwrap();
+    drop((client, admin));
+
+    server.signal(Signal::TERM);
+    let (status, log) = server.wait();
+    assert_eq!(status.code(), Some(0), "{log}");
+    assert!(!log.contains(secret) && !log.contains("4929"), "{log}");
+    let lines: Vec<serde_json::Value> = log
+        .lines()
+        .filter(|line| line.contains("onced::audit"))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let told: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            let fields = line;
+            assert_eq!(line["target"], "onced::audit");
+            assert_eq!(fields["operator"], "olga@desk-7");
+            assert_eq!(fields["reason"], "it \"never\" happened");
+            assert_eq!(fields["namespace"], "default");
+            assert!(fields["key"].as_str().unwrap().starts_with("sha256:"), "{line}");
+            let text = |name: &str| fields[name].as_str().unwrap().to_owned();
+            let fencing_token = fields["fencing_token"].as_i64().unwrap();
+            (text("action"), text("phase_before"), text("outcome"), fencing_token)
+        })
+        .collect();
+    let line = |action: &str, before: &str, outcome: &str, token| {
+        (action.to_owned(), before.to_owned(), outcome.to_owned(), token)
+    };
+    let token = granted.fencing_token;
+    assert_eq!(
+        told,
+        [
+            line("force_release", "held", "released", token),
+            line("force_complete", "released", "completed", token),
+            line("force_release", "completed", "refused: ALREADY_COMPLETED", token),
+            line("delete_record", "completed", "deleted", token),
+            line("delete_record", "vacant", "deleted", 0),
+        ]
+    );
 }
 
 /// A server whose files may not grow past a mebibyte: its disk fails in earnest.

@@ -159,5 +159,6 @@ fn kind(call: &Call) -> &'static str {
         Answer::Refused(Refusal::ResultConflict) => "refused: ResultConflict",
         Answer::Refused(Refusal::AlreadyCompleted) => "refused: AlreadyCompleted",
         Answer::Refused(Refusal::QuotaExceeded(_)) => "refused: QuotaExceeded",
+        Answer::Refused(Refusal::RecordChanged) => "refused: RecordChanged",
     }
 }

@@ -190,7 +190,7 @@ async fn a_directory_of_a_later_format_is_left_to_the_build_that_wrote_it() {
     server.signal(Signal::TERM);
     server.wait();
     let write_format = |format: u32| {
-        let tables = ["default", "records", "expiry", "meta"];
+        let tables = ["default", "records", "expiry", "holds", "meta"];
         let db = DB::open_cf(&Options::default(), &data, tables).unwrap();
         db.put_cf(db.cf_handle("meta").unwrap(), b"format", format.to_be_bytes()).unwrap();
     };

@@ -28,6 +28,8 @@ pub mod quotas;
 
 mod directory;
 
+mod operating;
+
 use crate::engines::{Kind, Lab, Lacking, Need, Verdict};
 
 /// Tests that an engine cannot be put to.
@@ -67,6 +69,10 @@ const EXCEPTIONS: &[Exception] = &[
             "promise_7_a_quota_counts_across_restarts_and_kills",
             "promise_7_a_changed_quota_holds_from_the_next_start_on",
             "promise_7_counters_say_what_a_count_says_whatever_happened",
+            "promise_2_what_was_forced_is_there_after_an_abrupt_end",
+            "promise_4_a_lease_in_its_grace_is_not_in_doubt",
+            "promise_4_a_place_is_as_good_after_a_restart",
+            "promise_5_an_erase_goes_on_after_an_abrupt_end",
         ],
     },
     Exception {
@@ -93,6 +99,8 @@ const EXCEPTIONS: &[Exception] = &[
             "promise_6_whoever_is_parked_when_a_commit_fails_is_told",
             "promise_2_commands_in_one_call_are_one_commit",
             "promise_5_a_record_that_cannot_be_read_fails_only_its_own_item",
+            "promise_2_a_listing_shows_nothing_that_is_not_durable",
+            "promise_6_an_erase_that_fails_poisons_too",
         ],
     },
     Exception {
@@ -160,6 +168,13 @@ conformance! {
         promise_1_a_refusal_of_one_leaves_the_others_alone,
         promise_1_whoever_waits_comes_before_the_rest_of_a_call,
     }
+    operating {
+        promise_1_what_is_forced_takes_effect_in_its_order,
+        promise_1_a_forced_release_grants_the_key_to_whoever_waits_longest,
+        promise_1_a_forced_completion_answers_everybody_who_waits,
+        promise_1_a_deletion_grants_the_key_to_whoever_waits_longest,
+        promise_1_an_erase_serves_whoever_waits_for_what_goes,
+    }
     durability {
         promise_2_no_answer_leaves_before_its_state_is_durable,
         promise_2_nor_does_one_that_rests_on_an_earlier_turn,
@@ -175,6 +190,10 @@ conformance! {
         promise_2_commands_in_one_call_are_one_commit,
         promise_2_commands_in_one_call_are_there_after_an_abrupt_end,
     }
+    operating {
+        promise_2_a_listing_shows_nothing_that_is_not_durable,
+        promise_2_what_was_forced_is_there_after_an_abrupt_end,
+    }
     fencing {
         promise_3_fencing_tokens_rise_across_release_purge_and_restart,
         promise_3_tokens_rise_across_abrupt_ends,
@@ -182,6 +201,9 @@ conformance! {
         promise_3_tokens_rise_with_every_kind_of_attempt,
         promise_3_no_two_attempts_share_a_token,
         promise_3_a_token_whose_grant_is_in_question_is_not_given_to_another,
+    }
+    operating {
+        promise_3_a_deleted_key_gets_a_larger_token,
     }
     expiry {
         promise_4_expiry_is_judged_when_read,
@@ -214,6 +236,14 @@ conformance! {
         promise_4_a_renewed_lease_is_waited_for_to_its_new_end,
         promise_4_a_lease_in_its_grace_is_waited_for,
     }
+    operating {
+        promise_4_a_listing_is_judged_when_it_is_read,
+        promise_4_a_listing_leaves_large_things_out,
+        promise_4_what_is_in_doubt_is_listed_oldest_first,
+        promise_4_a_lease_in_its_grace_is_not_in_doubt,
+        promise_4_pages_go_on_behind_what_they_have_shown,
+        promise_4_a_place_is_as_good_after_a_restart,
+    }
     certainty {
         promise_5_every_error_says_whether_it_may_have_happened,
         promise_5_a_failure_says_whether_it_happened,
@@ -238,6 +268,11 @@ conformance! {
         promise_5_a_caller_that_leaves_before_its_turn_has_asked_none_of_them,
         promise_5_a_record_that_cannot_be_read_fails_only_its_own_item,
     }
+    operating {
+        promise_5_an_erase_that_is_ordered_again_is_the_same,
+        promise_5_an_erase_spares_others_and_what_was_granted_since,
+        promise_5_an_erase_goes_on_after_an_abrupt_end,
+    }
     poison {
         promise_6_a_failed_commit_poisons,
         promise_6_a_failed_sync_is_not_tried_again,
@@ -248,6 +283,9 @@ conformance! {
     }
     waiting {
         promise_6_whoever_is_parked_when_a_commit_fails_is_told,
+    }
+    operating {
+        promise_6_an_erase_that_fails_poisons_too,
     }
     bounds {
         promise_7_past_a_bound_it_refuses,
@@ -279,6 +317,11 @@ conformance! {
         promise_7_a_quota_counts_across_restarts_and_kills,
         promise_7_a_changed_quota_holds_from_the_next_start_on,
         promise_7_counters_say_what_a_count_says_whatever_happened,
+    }
+    operating {
+        promise_7_a_page_takes_bounded_work,
+        promise_7_a_bounded_number_of_erases_runs_at_a_time,
+        promise_7_what_is_forced_is_not_refused_for_a_quota_and_counts,
     }
 }
 

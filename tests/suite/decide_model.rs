@@ -18,9 +18,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use onced::domain::{
-    Command, Complete, Completion, Decision, FencingToken, Fingerprint, Granted, InDoubt,
-    InProgress, LeaseExpiryAction, Moment, Outcome, OwnerToken, Phase, Record, Refusal, Release,
-    Renew, Reserve, Response, Span, State, Write, decide, phase_of, purge,
+    Command, Complete, Completion, Decision, Delete, FencingToken, Fingerprint, ForceComplete,
+    ForceRelease, Forced, ForcedOutcome, Granted, InDoubt, InProgress, LeaseExpiryAction, Moment,
+    Outcome, OwnerToken, Phase, Record, Refusal, Release, Renew, Reserve, Response, Span, State,
+    Write, decide, phase_of, purge,
 };
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -45,7 +46,7 @@ fn random_walks_agree_with_the_model() {
 fn walks_reach_every_answer_of_every_phase_and_no_other() {
     REACHED.take();
     walk(Config {
-        cases: 256,
+        cases: 512,
         rng_seed: RngSeed::Fixed(1),
         failure_persistence: None,
         ..Config::default()
@@ -97,6 +98,40 @@ fn walks_reach_every_answer_of_every_phase_and_no_other() {
         "Completed: Renew → LeaseLost",
         "Completed: Release → AlreadyCompleted",
         "Completed: Release → LeaseLost",
+        "Vacant: ForceRelease → NotFound",
+        "Vacant: ForceComplete → NotFound",
+        "Vacant: Delete → deleted",
+        "Held: ForceRelease → released",
+        "Held: ForceRelease → RecordChanged",
+        "Held: ForceComplete → completed",
+        "Held: ForceComplete → RecordChanged",
+        "Held: Delete → deleted",
+        "Held: Delete → RecordChanged",
+        "Lapsed: ForceRelease → released",
+        "Lapsed: ForceRelease → RecordChanged",
+        "Lapsed: ForceComplete → completed",
+        "Lapsed: ForceComplete → RecordChanged",
+        "Lapsed: Delete → deleted",
+        "Lapsed: Delete → RecordChanged",
+        "InDoubt: ForceRelease → released",
+        "InDoubt: ForceRelease → RecordChanged",
+        "InDoubt: ForceComplete → completed",
+        "InDoubt: ForceComplete → RecordChanged",
+        "InDoubt: Delete → deleted",
+        "InDoubt: Delete → RecordChanged",
+        "Released: ForceRelease → released",
+        "Released: ForceRelease → RecordChanged",
+        "Released: ForceComplete → completed",
+        "Released: ForceComplete → RecordChanged",
+        "Released: Delete → deleted",
+        "Released: Delete → RecordChanged",
+        "Completed: ForceRelease → AlreadyCompleted",
+        "Completed: ForceRelease → RecordChanged",
+        "Completed: ForceComplete → completed",
+        "Completed: ForceComplete → ResultConflict",
+        "Completed: ForceComplete → RecordChanged",
+        "Completed: Delete → deleted",
+        "Completed: Delete → RecordChanged",
     ]);
     let reached = REACHED.take();
     let reached: BTreeSet<&str> = reached.iter().map(String::as_str).collect();
@@ -135,8 +170,8 @@ impl fmt::Debug for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Send { key, command } => {
-                let owner = owner_token(command).as_bytes()[0];
-                write!(f, "to key {key} by owner {owner}: {command:?}")
+                let owner = owner_token(command).map(|owner| owner.as_bytes()[0]);
+                write!(f, "to key {key} by owner {owner:?}: {command:?}")
             }
             Self::SendAgain(index) => write!(f, "again: {index:?}"),
             Self::Wait(span) => write!(f, "wait for {span}"),
@@ -185,6 +220,7 @@ enum Event {
     Renewed(Renew),
     Released,
     Completed(Complete),
+    Deleted,
 }
 
 impl ReferenceStateMachine for Model {
@@ -254,10 +290,25 @@ impl History {
         let Some(bound_to) = story.latest_grant() else {
             return match command {
                 Command::Reserve(reserve) => begin(reserve),
+                Command::ForceRelease(_) | Command::ForceComplete(_) => {
+                    (forced(None, Phase::Vacant, Err(Refusal::NotFound)), None)
+                }
+                Command::Delete(_) => {
+                    (forced(None, Phase::Vacant, Ok(ForcedOutcome::Deleted)), None)
+                }
                 _ => refused(Refusal::NotFound),
             };
         };
-        let is_owner = owner_token(command) == bound_to.owner_token;
+        if let Some((seen, force)) = story.forced_by(now, command) {
+            let there = story.granted().fencing_token;
+            let phase = story.phase(now);
+            if seen.is_some_and(|seen| seen != there) {
+                return (forced(Some(there), phase, Err(Refusal::RecordChanged)), None);
+            }
+            let (outcome, event) = force;
+            return (forced(Some(there), phase, outcome), event);
+        }
+        let is_owner = owner_token(command) == Some(bound_to.owner_token);
 
         // Is this caller entitled to ask?
         match command {
@@ -307,8 +358,6 @@ impl History {
                 }
             }
             (Ending::Completed(at, end), Command::Complete(complete)) => {
-                let essence =
-                    |it: &Complete| (it.result, it.response.status_code, it.response_digest);
                 if essence(end) == essence(complete) {
                     (Decision::Completed(story.completion(at, end).into()), None)
                 } else {
@@ -316,6 +365,8 @@ impl History {
                 }
             }
             (Ending::Completed(..), _) => refused(Refusal::AlreadyCompleted),
+            (Ending::Open, Command::ForceRelease(_) | Command::ForceComplete(_))
+            | (Ending::Open, Command::Delete(_)) => unreachable!("it is forced"),
         }
     }
 
@@ -354,6 +405,9 @@ impl History {
             let before = Story(&self.0[start..index]);
             if before.over_at().is_some_and(|over| entry.at >= over) {
                 start = index;
+            }
+            if let Event::Deleted = entry.event {
+                start = index + 1;
             }
         }
         let rest = &self.0[start..];
@@ -412,6 +466,7 @@ impl<'a> Story<'a> {
             Event::Granted(..) | Event::Renewed(_) => self.lease_until().plus(retention),
             Event::Released => last.at.plus(retention),
             Event::Completed(complete) => last.at.plus(complete.retention),
+            Event::Deleted => unreachable!("a story ends with it"),
         })
     }
 
@@ -480,9 +535,104 @@ impl<'a> Story<'a> {
             retained_until: at.plus(complete.retention),
             attempt,
             fencing_token,
-            late: at >= lease_until,
+            // Whoever released was not at it any more, and only an operator completes then.
+            late: at >= lease_until || self.was_released(),
         }
     }
+
+    /// Whether the latest attempt was given back, whatever became of it then.
+    fn was_released(self) -> bool {
+        let before = self.0.iter().rev().find(|it| !matches!(it.event, Event::Completed(_)));
+        matches!(before, Some(Entry { event: Event::Released, .. }))
+    }
+
+    fn phase(self, now: Moment) -> Phase {
+        match (self.ending(), self.latest_grant().map(|grant| grant.lease_expiry_action)) {
+            (Ending::Open, _) if now < self.lease_until() => Phase::Held,
+            (Ending::Open, Some(LeaseExpiryAction::Hold)) => Phase::InDoubt,
+            (Ending::Open, _) => Phase::Lapsed,
+            (Ending::Released, _) => Phase::Released,
+            (Ending::Completed(..), _) => Phase::Completed,
+        }
+    }
+
+    /// What an operator forces on a story that has begun, if it is one who asks: which record
+    /// it has seen, what it is told, and what happens.
+    #[allow(clippy::type_complexity)]
+    fn forced_by(
+        self,
+        now: Moment,
+        command: &Command,
+    ) -> Option<(Option<FencingToken>, (Result<ForcedOutcome, Refusal>, Option<Event>))> {
+        let told = match (command, self.ending()) {
+            (Command::ForceRelease(it), Ending::Open) => {
+                (it.fencing_token, (Ok(ForcedOutcome::Released), Some(Event::Released)))
+            }
+            (Command::ForceRelease(it), Ending::Released) => {
+                (it.fencing_token, (Ok(ForcedOutcome::Released), None))
+            }
+            (Command::ForceRelease(it), Ending::Completed(..)) => {
+                (it.fencing_token, (Err(Refusal::AlreadyCompleted), None))
+            }
+            (Command::ForceComplete(it), ending) => {
+                let complete = complete_of(it);
+                let told = match ending {
+                    Ending::Open | Ending::Released => {
+                        let completion = self.completion(now, &complete).into();
+                        let event = Event::Completed(complete);
+                        (Ok(ForcedOutcome::Completed(completion)), Some(event))
+                    }
+                    Ending::Completed(at, end) if essence(end) == essence(&complete) => {
+                        let completion = self.completion(at, end).into();
+                        (Ok(ForcedOutcome::Completed(completion)), None)
+                    }
+                    Ending::Completed(..) => (Err(Refusal::ResultConflict), None),
+                };
+                (it.fencing_token, told)
+            }
+            (Command::Delete(it), _) => {
+                (it.fencing_token, (Ok(ForcedOutcome::Deleted), Some(Event::Deleted)))
+            }
+            _ => return None,
+        };
+        Some(told)
+    }
+}
+
+/// What an operator is told.
+fn forced(
+    fencing_token: Option<FencingToken>,
+    phase_before: Phase,
+    outcome: Result<ForcedOutcome, Refusal>,
+) -> Decision {
+    let outcome = outcome.unwrap_or_else(ForcedOutcome::Refused);
+    Decision::Forced(Forced { phase_before, fencing_token, outcome })
+}
+
+/// What tells one completion from another.
+fn essence(it: &Complete) -> (Outcome, i32, [u8; 32]) {
+    (it.result, it.response.status_code, it.response_digest)
+}
+
+/// The same by an owner whose name does not matter.
+fn complete_of(force: &ForceComplete) -> Complete {
+    Complete {
+        owner_token: OwnerToken::from_bytes([0; 16]),
+        result: force.result,
+        response: force.response.clone(),
+        response_omitted: force.response_omitted,
+        response_digest: force.response_digest,
+        response_size_bytes: force.response_size_bytes,
+        retention: force.retention,
+    }
+}
+
+/// A decision without what was there before it, which a repetition finds changed.
+fn without_before(mut decision: Decision) -> Decision {
+    if let Decision::Forced(forced) = &mut decision {
+        (forced.phase_before, forced.fencing_token) = (Phase::Vacant, None);
+    }
+    decision
 }
 
 /// The code under test, driven as an engine drives it.
@@ -548,17 +698,24 @@ impl Walk {
                 }
                 self.records[key] = Some(record);
             }
-            Write::Delete => panic!("only a purge deletes"),
+            Write::Delete => {
+                assert!(matches!(command, Command::Delete(_)), "only operators and purges delete");
+                self.records[key] = None;
+            }
         }
 
         // A repetition that arrives at once finds what its first arrival left.
         let record = self.records[key].as_ref();
         let again = decide(record, command, self.now, self.next_fencing_token);
-        assert_eq!(again.decision, came.decision, "a repetition is answered differently");
+        assert_eq!(
+            without_before(again.decision),
+            without_before(came.decision.clone()),
+            "a repetition is answered differently"
+        );
         match again.write {
             Write::Keep => {}
             Write::Put(put) => assert_eq!(Some(&put), record, "a repetition changes the record"),
-            Write::Delete => panic!("only a purge deletes"),
+            Write::Delete => panic!("a repetition finds nothing to delete"),
         }
         came.decision
     }
@@ -607,11 +764,15 @@ impl Ledger {
                     assert_eq!(granted.attempt, 1, "the first grant is the first attempt");
                     self.begin(reserve, granted);
                 }
+                (_, Decision::Forced(forced)) => {
+                    let nothing = ForcedOutcome::Refused(Refusal::NotFound);
+                    assert!(forced.outcome == nothing || forced.outcome == ForcedOutcome::Deleted);
+                }
                 (_, decision) => assert_eq!(*decision, Decision::Refused(Refusal::NotFound)),
             }
             return;
         };
-        let is_latest_owner = latest.granted.owner_token == owner_token(command);
+        let is_latest_owner = Some(latest.granted.owner_token) == owner_token(command);
         let is_held_back = latest.reserve.lease_expiry_action == LeaseExpiryAction::Hold;
         let is_running = matches!(latest.end, End::Open) && now < latest.granted.lease_until;
 
@@ -689,6 +850,34 @@ impl Ledger {
                     End::Completed(_) => panic!("what is completed cannot be released"),
                 }
             }
+            (_, Decision::Forced(forced)) => {
+                let there = is_bound.then_some(latest.granted.fencing_token);
+                assert_eq!(forced.fencing_token, there, "an operator is shown what is there");
+                match (&forced.outcome, &latest.end) {
+                    (ForcedOutcome::Released, End::Open) => {
+                        latest.end = End::Released;
+                        self.bound_until = Some(now.plus(latest.reserve.retention));
+                    }
+                    (ForcedOutcome::Released, End::Released) => {}
+                    (ForcedOutcome::Released, End::Completed(_)) => {
+                        panic!("what is completed cannot be released")
+                    }
+                    (ForcedOutcome::Completed(completion), End::Completed(end)) => {
+                        assert_eq!(completion, end, "a completion never changes")
+                    }
+                    (ForcedOutcome::Completed(completion), End::Open | End::Released) => {
+                        self.bound_until = Some(completion.retained_until);
+                        latest.end = End::Completed(Arc::clone(completion));
+                    }
+                    (ForcedOutcome::Deleted, _) => {
+                        // Whoever held it holds nothing any more, and nobody is bound.
+                        latest.end = End::Released;
+                        self.bound_until = None;
+                    }
+                    (ForcedOutcome::Refused(Refusal::NotFound), _) => assert!(!is_bound),
+                    (ForcedOutcome::Refused(_), _) => assert!(is_bound),
+                }
+            }
             (_, Decision::Refused(Refusal::NotFound)) => assert!(!is_bound),
             (_, Decision::Refused(_)) => assert!(is_bound),
             (_, Decision::Renewed { .. } | Decision::Granted(_)) => {
@@ -715,6 +904,9 @@ fn reach(phase: Phase, command: &Command, decision: &Decision) {
         Command::Complete(_) => "Complete",
         Command::Renew(_) => "Renew",
         Command::Release(_) => "Release",
+        Command::ForceRelease(_) => "ForceRelease",
+        Command::ForceComplete(_) => "ForceComplete",
+        Command::Delete(_) => "Delete",
     };
     let answered = match decision {
         Decision::Granted(_) => "granted".to_owned(),
@@ -725,18 +917,26 @@ fn reach(phase: Phase, command: &Command, decision: &Decision) {
         Decision::Renewed { .. } => "renewed".to_owned(),
         Decision::Released => "released".to_owned(),
         Decision::Refused(refusal) => format!("{refusal:?}"),
+        Decision::Forced(forced) => match &forced.outcome {
+            ForcedOutcome::Released => "released".to_owned(),
+            ForcedOutcome::Completed(_) => "completed".to_owned(),
+            ForcedOutcome::Deleted => "deleted".to_owned(),
+            ForcedOutcome::Refused(refusal) => format!("{refusal:?}"),
+        },
     };
     REACHED.with_borrow_mut(|reached| {
         reached.insert(format!("{phase:?}: {asked} → {answered}"));
     });
 }
 
-fn owner_token(command: &Command) -> OwnerToken {
+/// Whose command it is; an operator's is nobody's.
+fn owner_token(command: &Command) -> Option<OwnerToken> {
     match command {
-        Command::Reserve(it) => it.owner_token,
-        Command::Complete(it) => it.owner_token,
-        Command::Renew(it) => it.owner_token,
-        Command::Release(it) => it.owner_token,
+        Command::Reserve(it) => Some(it.owner_token),
+        Command::Complete(it) => Some(it.owner_token),
+        Command::Renew(it) => Some(it.owner_token),
+        Command::Release(it) => Some(it.owner_token),
+        Command::ForceRelease(_) | Command::ForceComplete(_) | Command::Delete(_) => None,
     }
 }
 
@@ -746,7 +946,26 @@ fn commands() -> impl Strategy<Value = Command> {
         2 => completes().prop_map(Command::Complete),
         3 => renews().prop_map(Command::Renew),
         2 => owner_tokens().prop_map(|owner_token| Command::Release(Release { owner_token })),
+        2 => forces(),
     ]
+}
+
+/// An operator mostly takes what is there.
+fn forces() -> impl Strategy<Value = Command> {
+    let seen = prop_oneof![1 => Just(None), 1 => (1..5_i64).prop_map(FencingToken::new)];
+    (0..4, seen, completes()).prop_map(|(kind, fencing_token, complete)| match kind {
+        0 => Command::ForceRelease(ForceRelease { fencing_token }),
+        1 => Command::Delete(Delete { fencing_token }),
+        _ => Command::ForceComplete(ForceComplete {
+            fencing_token,
+            result: complete.result,
+            response: complete.response,
+            response_omitted: complete.response_omitted,
+            response_digest: complete.response_digest,
+            response_size_bytes: complete.response_size_bytes,
+            retention: complete.retention,
+        }),
+    })
 }
 
 fn reserves() -> impl Strategy<Value = Reserve> {

@@ -3,15 +3,17 @@
 //!
 //! What is expected stands in [`TABLE`], written by hand after the one that callers read;
 //! [`expected`] spells out the answer and the record behind each of its words. Neither asks
-//! the code under test. Random walks over the same ground live in `decide_model.rs`.
+//! the code under test. What operators force has a table of its own in `decide_force.rs`, and
+//! random walks over the same ground live in `decide_model.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use onced::domain::{
-    Command, Complete, Completion, Decision, FencingToken, Fingerprint, Granted, InDoubt,
-    InProgress, LeaseExpiryAction, Moment, Outcome, OwnerToken, Phase, Record, Refusal, Release,
-    Renew, Reserve, Response, Span, State, Transition, Write, decide, phase_of, purge,
+    Command, Complete, Completion, Decision, Delete, FencingToken, Fingerprint, ForceComplete,
+    ForceRelease, Granted, InDoubt, InProgress, LeaseExpiryAction, Moment, Outcome, OwnerToken,
+    Phase, Record, Refusal, Release, Renew, Reserve, Response, Span, State, Transition, Write,
+    decide, phase_of, purge,
 };
 
 use LeaseExpiryAction::{Hold, Takeover};
@@ -44,11 +46,11 @@ const TABLE: &str = "
 const COMBINATIONS: usize = 97 * 2 * 22;
 
 /// When every command of the table is decided.
-const NOW: Moment = Moment::from_millis(1_000_000);
+pub const NOW: Moment = Moment::from_millis(1_000_000);
 const CREATED: Moment = Moment::from_millis(200_000);
 
 /// The owner that the records name, and somebody else.
-const OWNER: OwnerToken = OwnerToken::from_bytes([0x11; 16]);
+pub const OWNER: OwnerToken = OwnerToken::from_bytes([0x11; 16]);
 const OTHER: OwnerToken = OwnerToken::from_bytes([0x22; 16]);
 
 /// Records keep themselves for a minute; what commands ask for differs from it and from
@@ -235,15 +237,7 @@ fn no_combination_is_left_out() {
 #[test]
 fn every_record_of_the_table_is_in_the_phase_that_its_row_says() {
     for standing in STANDINGS {
-        let phase = match standing {
-            "no record" | "retention over" => Phase::Vacant,
-            "held" => Phase::Held,
-            "lapsed" => Phase::Lapsed,
-            "in doubt" => Phase::InDoubt,
-            "released" => Phase::Released,
-            "succeeded" | "failed" => Phase::Completed,
-            other => panic!("the table has no row {other:?}"),
-        };
+        let phase = phase_named(standing);
         for (name, record) in records(standing) {
             assert_eq!(phase_of(record.as_ref(), NOW), phase, "{standing}, {name}");
         }
@@ -271,6 +265,7 @@ fn a_refusal_or_a_report_stores_nothing_and_no_decision_deletes() {
                 | Decision::Refused(_),
                 Write::Put(_),
             ) => panic!("{} stores a record with {:?}", case.name, came.decision),
+            (Decision::Forced(_), _) => panic!("{} is answered like an operator", case.name),
         }
     }
 }
@@ -417,6 +412,9 @@ fn an_owner_that_somebody_took_over_from_can_do_nothing_more() {
             Command::Complete(_) | Command::Renew(_) | Command::Release(_) => {
                 assert_eq!(came.decision, Decision::Refused(Refusal::LeaseLost), "{name}");
             }
+            Command::ForceRelease(_) | Command::ForceComplete(_) | Command::Delete(_) => {
+                unreachable!("an owner forces nothing")
+            }
         }
         assert_eq!(came.write, Write::Keep, "{name}");
     }
@@ -493,7 +491,7 @@ fn no_number_is_too_large_or_too_small_to_decide_upon() {
             }
         }
     }
-    assert_eq!(decided, 7 * 7 * 3 * 6 * 8);
+    assert_eq!(decided, 7 * 7 * 3 * 6 * 11);
 }
 
 /// One combination, and the word of the table for it.
@@ -556,7 +554,7 @@ const RENEW: usize = 5;
 const RELEASE: usize = 6;
 const COLUMNS: usize = 7;
 
-const STANDINGS: [&str; 8] = [
+pub const STANDINGS: [&str; 8] = [
     "no record",
     "retention over",
     "held",
@@ -567,12 +565,25 @@ const STANDINGS: [&str; 8] = [
     "failed",
 ];
 
+/// The phase that a row of a table is about.
+pub fn phase_named(standing: &str) -> Phase {
+    match standing {
+        "no record" | "retention over" => Phase::Vacant,
+        "held" => Phase::Held,
+        "lapsed" => Phase::Lapsed,
+        "in doubt" => Phase::InDoubt,
+        "released" => Phase::Released,
+        "succeeded" | "failed" => Phase::Completed,
+        other => panic!("the table has no row {other:?}"),
+    }
+}
+
 /// Every record of one standing: bound to a fingerprint or to an empty one, by a takeover or
 /// not, at the first and at the last millisecond of what it stands for.
 ///
 /// Beside the one key without a record that is 10 states whose retention is over, 4 held
 /// ones, and 2 of each of the 5 other standings, all times 4: 1 + 24 * 4 = 97.
-fn records(standing: &str) -> Vec<(String, Option<Record>)> {
+pub fn records(standing: &str) -> Vec<(String, Option<Record>)> {
     let past = |millis: i64| Moment::from_millis(1_000_000 - millis);
     let next = NOW.plus(ONE_MILLISECOND);
     let reserved =
@@ -790,7 +801,7 @@ fn reserve(
     })
 }
 
-fn complete(owner_token: OwnerToken, result: Outcome) -> Complete {
+pub fn complete(owner_token: OwnerToken, result: Outcome) -> Complete {
     Complete {
         owner_token,
         result,
@@ -830,8 +841,8 @@ fn extreme_records(then: Moment, retention: Span) -> [Option<Record>; 6] {
     ]
 }
 
-/// Every kind of command, by the owner and by somebody else, with the span wherever it takes
-/// one.
+/// Every kind of command, by the owner, by somebody else and by an operator, with the span
+/// wherever it takes one.
 fn extreme_commands(span: Span) -> Vec<Command> {
     let mut commands = Vec::new();
     for owner_token in [OWNER, OTHER] {
@@ -849,11 +860,24 @@ fn extreme_commands(span: Span) -> Vec<Command> {
         commands.push(Command::Renew(Renew { owner_token, lease: span, checkpoint: None }));
         commands.push(Command::Release(Release { owner_token }));
     }
+    let fencing_token = None;
+    commands.push(Command::ForceRelease(ForceRelease { fencing_token }));
+    commands.push(Command::Delete(Delete { fencing_token }));
+    let Complete { result, response, response_digest, .. } = complete(OWNER, Failed);
+    commands.push(Command::ForceComplete(ForceComplete {
+        fencing_token,
+        result,
+        response,
+        response_omitted: false,
+        response_digest,
+        response_size_bytes: u64::MAX,
+        retention: span,
+    }));
     commands
 }
 
 /// The record after a write.
-fn after(record: Option<Record>, write: Write) -> Option<Record> {
+pub fn after(record: Option<Record>, write: Write) -> Option<Record> {
     match write {
         Write::Keep => record,
         Write::Put(record) => Some(record),
@@ -875,7 +899,7 @@ fn print_of(record: &Record) -> &'static str {
     if record.fingerprint.as_bytes().is_empty() { "empty" } else { "full" }
 }
 
-fn fencing_token(number: i64) -> FencingToken {
+pub fn fencing_token(number: i64) -> FencingToken {
     FencingToken::new(number).expect("the number is positive")
 }
 
@@ -893,7 +917,7 @@ fn action(record: &Record) -> LeaseExpiryAction {
     }
 }
 
-fn completion(record: &Record) -> Arc<Completion> {
+pub fn completion(record: &Record) -> Arc<Completion> {
     match &record.state {
         State::Completed(completion) => Arc::clone(completion),
         other => panic!("only completed records have a completion: {other:?}"),

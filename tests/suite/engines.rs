@@ -20,11 +20,13 @@ use onced::domain::{
     Command, Complete, Decision, Fingerprint, Granted, IdempotencyKey, LeaseExpiryAction, Moment,
     Namespace, Outcome, OwnerToken, Record, RecordKey, Release, Renew, Reserve, Response, Span,
 };
+use onced::storage::erase::{EraseOrder, Erasing};
 use onced::storage::fault::{Fault, FaultPlan, Operation};
+use onced::storage::list::{Listing, Page};
 use onced::storage::memory::MemoryEngine;
 use onced::storage::{
     Answering, Condition, Decided, Engine, EngineError, OpenError, Purged, StoreOptions, StoreUrl,
-    open,
+    Usage, open,
 };
 use tempfile::TempDir;
 use tokio::runtime;
@@ -348,6 +350,52 @@ impl Store {
         call
     }
 
+    /// A page of records, as the engine shows it now.
+    pub fn page(&self, listing: &Listing) -> Page {
+        self.runtime.block_on(self.engine.list(listing.clone())).unwrap().answer
+    }
+
+    /// The keys on all pages of a listing, each with its namespace before it, and how many pages
+    /// that took.
+    pub fn list(&self, mut listing: Listing) -> (Vec<String>, usize) {
+        let (mut names, mut pages) = (Vec::new(), 0);
+        loop {
+            let page = self.page(&listing);
+            assert!(page.records.len() <= listing.limit);
+            pages += 1;
+            names.extend(page.records.iter().map(|listed| {
+                format!("{}/{}", listed.key.namespace.as_str(), listed.key.key.as_str())
+            }));
+            if page.next.is_none() {
+                return (names, pages);
+            }
+            listing.after = page.next;
+        }
+    }
+
+    /// What a namespace has on record, as the engine counts it.
+    pub fn usage(&self, namespace: &Namespace) -> Usage {
+        let stats = self.runtime.block_on(self.engine.stats()).unwrap().answer;
+        stats.usages.get(namespace.as_str().as_bytes()).copied().unwrap_or_default()
+    }
+
+    /// Asks for an erase, or how far it has come.
+    pub fn erase(&self, order: &EraseOrder) -> Erasing {
+        self.runtime.block_on(self.engine.erase(order.clone())).unwrap().answer
+    }
+
+    /// Takes steps until no erase runs, and counts what went.
+    pub fn erase_all(&self, limit: usize) -> usize {
+        let mut records = 0;
+        loop {
+            let step = self.engine.erase_step(limit).unwrap();
+            records += step.records;
+            if !step.more {
+                return records;
+            }
+        }
+    }
+
     /// Purges until there is nothing left to purge, and counts.
     pub fn purge_all(&self) -> usize {
         let mut records = 0;
@@ -441,8 +489,12 @@ impl Drop for RaisedAtTheEnd<'_> {
 }
 
 pub fn key_of(name: &str) -> RecordKey {
+    key_in(Namespace::DEFAULT, name)
+}
+
+pub fn key_in(namespace: &str, name: &str) -> RecordKey {
     RecordKey {
-        namespace: Namespace::default(),
+        namespace: Namespace::new(namespace.to_owned()).unwrap(),
         key: IdempotencyKey::new(name.to_owned()).unwrap(),
     }
 }

@@ -16,11 +16,14 @@ use onced::domain::{Command, Decision, IdempotencyKey, Namespace, Record, Record
 use onced::pb::v1;
 use onced::pb::v1::idempotency_service_client::IdempotencyServiceClient;
 use onced::pb::v1::reserve_response::Outcome;
+use onced::storage::erase::{EraseOrder, EraseStep, Erasing};
 use onced::storage::fault::{Fault, FaultPlan, Operation};
+use onced::storage::list::{Listing, Page};
 use onced::storage::memory::MemoryEngine;
 use onced::storage::rocks::RocksEngine;
 use onced::storage::rocks::batch::{Change, Source as _};
 use onced::storage::rocks::schema::{Meta, Tables};
+use onced::storage::stats::Stats;
 use onced::storage::{
     Answering, Condition, Engine, EngineError, Patience, Purged, Quota, StoreOptions,
 };
@@ -36,12 +39,13 @@ use crate::server::{ServedEngine, TestServer, settings};
 use crate::stalled::StalledStore;
 
 /// The reasons, their codes, and the details that go with them besides the ErrorInfo.
-const TABLE: [(&str, Code, &[&str]); 14] = [
+const TABLE: [(&str, Code, &[&str]); 15] = [
     ("INVALID_FIELD", Code::InvalidArgument, &["BadRequest"]),
     ("FINGERPRINT_MISMATCH", Code::FailedPrecondition, &["PreconditionFailure"]),
     ("RESULT_CONFLICT", Code::FailedPrecondition, &["PreconditionFailure"]),
     ("ALREADY_COMPLETED", Code::FailedPrecondition, &["PreconditionFailure"]),
     ("LEASE_LOST", Code::Aborted, &[]),
+    ("RECORD_CHANGED", Code::Aborted, &[]),
     ("RESERVATION_NOT_FOUND", Code::NotFound, &["ResourceInfo"]),
     ("DEADLINE_TOO_SHORT", Code::DeadlineExceeded, &[]),
     ("QUOTA_EXCEEDED", Code::ResourceExhausted, &["QuotaFailure", "RetryInfo"]),
@@ -487,6 +491,22 @@ impl Engine for Slow {
         self.0.purge(limit)
     }
 
+    fn list(&self, listing: Listing) -> Answering<'_, Page> {
+        self.0.list(listing)
+    }
+
+    fn erase(&self, order: EraseOrder) -> Answering<'_, Erasing> {
+        self.0.erase(order)
+    }
+
+    fn erase_step(&self, limit: usize) -> Result<EraseStep, EngineError> {
+        self.0.erase_step(limit)
+    }
+
+    fn stats(&self) -> Answering<'_, Stats> {
+        self.0.stats()
+    }
+
     fn condition(&self) -> tokio::sync::watch::Receiver<Condition> {
         self.0.condition()
     }
@@ -740,4 +760,81 @@ async fn a_request_above_sixteen_mebibytes_is_refused_by_grpc_itself() {
     assert_eq!(refused.code(), Code::OutOfRange, "{refused:?}");
     assert!(refused.get_details_error_info().is_none());
     assert_eq!(state(&mut client).await, v1::RecordState::Held);
+}
+
+#[tokio::test]
+async fn what_an_operator_is_refused_has_the_same_statuses() {
+    let engine =
+        Arc::new(MemoryEngine::new(Arc::new(SystemClock::new()), &StoreOptions::default()));
+    let server = ServedEngine::start(engine).await;
+    let (mut client, mut admin) = (server.client().await, server.admin().await);
+    let force_release = |fencing_token| v1::ForceReleaseRequest {
+        namespace: "orders".into(),
+        key: KEY.into(),
+        reason: "it never happened".into(),
+        operator: "olga".into(),
+        fencing_token,
+    };
+    let force_complete = || v1::ForceCompleteRequest {
+        namespace: "orders".into(),
+        key: KEY.into(),
+        reason: "it did".into(),
+        operator: "olga".into(),
+        fencing_token: 0,
+        result: v1::Result::Failed.into(),
+        response: Some(v1::Response { payload: PAYLOAD.into(), ..Default::default() }),
+        retention: None,
+    };
+    let nothing = admin.force_release(force_release(0)).await.unwrap_err();
+    let details = expect(&nothing, "RESERVATION_NOT_FOUND");
+    assert_eq!(details.resource_info().unwrap().resource_name, named());
+    let nothing = admin.force_complete(force_complete()).await.unwrap_err();
+    expect(&nothing, "RESERVATION_NOT_FOUND");
+
+    grant(&mut client, reserve()).await;
+    let changed = admin.force_release(force_release(4_711)).await.unwrap_err();
+    expect(&changed, "RECORD_CHANGED");
+    client.complete(complete()).await.unwrap();
+    let completed = admin.force_release(force_release(0)).await.unwrap_err();
+    expect(&completed, "ALREADY_COMPLETED");
+    let conflict = admin.force_complete(force_complete()).await.unwrap_err();
+    expect(&conflict, "RESULT_CONFLICT");
+
+    // Every fault at once, in each call.
+    let mut faults = Vec::new();
+    let malformed = v1::ForceReleaseRequest { fencing_token: -1, ..Default::default() };
+    faults.push((admin.force_release(malformed).await.unwrap_err(), 4));
+    let malformed = v1::ForceCompleteRequest { fencing_token: -1, ..Default::default() };
+    faults.push((admin.force_complete(malformed).await.unwrap_err(), 5));
+    let malformed = v1::DeleteRecordRequest { operator: "\n".into(), ..Default::default() };
+    faults.push((admin.delete_record(malformed).await.unwrap_err(), 3));
+    let malformed = v1::EraseNamespaceRequest { erase_id: "x".into(), ..Default::default() };
+    faults.push((admin.erase_namespace(malformed).await.unwrap_err(), 4));
+    let malformed = v1::ListRecordsRequest { page_size: -1, state: 9, ..Default::default() };
+    faults.push((admin.list_records(malformed).await.unwrap_err(), 2));
+    for (status, count) in faults {
+        let details = expect(&status, "INVALID_FIELD");
+        let violations = &details.bad_request().unwrap().field_violations;
+        assert_eq!(violations.len(), count, "{violations:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_operator_is_told_how_a_store_is_that_answers_nothing() {
+    let dir = TempDir::new().unwrap();
+    let faults = Arc::new(FaultPlan::default());
+    let options = StoreOptions { faults: Some(Arc::clone(&faults)), ..Default::default() };
+    let server = ServedEngine::start(open(dir.path(), &options)).await;
+    let (mut client, mut admin) = (server.client().await, server.admin().await);
+    let stats = admin.get_stats(v1::GetStatsRequest {}).await.unwrap().into_inner();
+    assert_eq!(stats.condition(), v1::StoreCondition::Serving);
+    assert_eq!(stats.store.unwrap().kind, "rocksdb");
+
+    faults.fail_next(Operation::Sync, Fault::NotDone);
+    client.reserve(reserve()).await.unwrap_err();
+    let stats = admin.get_stats(v1::GetStatsRequest {}).await.unwrap().into_inner();
+    assert_eq!(stats.condition(), v1::StoreCondition::Unavailable);
+    assert_eq!(stats.store, None);
+    let listed = admin.list_records(v1::ListRecordsRequest::default()).await.unwrap_err();
+    expect(&listed, "STORE_UNAVAILABLE");
 }

@@ -34,6 +34,7 @@ use crate::server::{TestServer, settings};
 use crate::stalled::StalledStore;
 
 const SERVICE: &str = "onced.v1.IdempotencyService";
+const ADMIN: &str = "onced.v1.AdminService";
 
 fn rocksdb(path: &Path) -> String {
     format!("rocksdb:{}", path.display())
@@ -89,7 +90,7 @@ async fn health_tells_recovery_service_and_the_end() {
     let mut server = TestServer::start(settings(&rocksdb(store.path())));
     let recovering = store.is_being_opened().await;
     let mut watches = Vec::new();
-    for service in ["", SERVICE] {
+    for service in ["", SERVICE, ADMIN] {
         assert_eq!(health_of(&server, service).await, ServingStatus::NotServing);
         watches.push(watch(server.channel().await, service).await);
     }
@@ -98,7 +99,7 @@ async fn health_tells_recovery_service_and_the_end() {
     for watch in &mut watches {
         wait_for(ServingStatus::Serving, watch).await;
     }
-    for service in ["", SERVICE] {
+    for service in ["", SERVICE, ADMIN] {
         assert_eq!(health_of(&server, service).await, ServingStatus::Serving);
     }
 
@@ -112,9 +113,9 @@ async fn health_tells_recovery_service_and_the_end() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn health_does_not_know_what_is_not_served() {
-    let server = TestServer::start(settings("memory:"));
+    let server = TestServer::start(Settings { admin: false, ..settings("memory:") });
     let mut client = HealthClient::new(server.channel().await);
-    let unknown = HealthCheckRequest { service: "onced.v1.AdminService".into() };
+    let unknown = HealthCheckRequest { service: ADMIN.into() };
     assert_eq!(client.check(unknown).await.unwrap_err().code(), Code::NotFound);
 }
 
@@ -133,7 +134,7 @@ async fn health_tells_a_full_disk() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn reflection_shows_every_service_in_both_versions() {
     let server = TestServer::start(settings("memory:"));
-    let services = ["grpc.health.v1.Health", SERVICE];
+    let services = ["grpc.health.v1.Health", SERVICE, ADMIN];
 
     let mut client =
         v1::server_reflection_client::ServerReflectionClient::new(server.channel().await);

@@ -1,8 +1,10 @@
 //! The fast suite: one binary, so that it links once. Each module is one kind of promise.
 //! What needs the real binary, or minutes, lives elsewhere.
 
+mod admin;
 mod batches;
 mod conformance;
+mod decide_force;
 mod decide_model;
 mod decide_table;
 #[path = "../harness/dice.rs"]

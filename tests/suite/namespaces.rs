@@ -7,8 +7,9 @@ use onced::config::{ConfigFile, Settings, Sources};
 use onced::pb::v1::idempotency_service_client::IdempotencyServiceClient;
 use onced::pb::v1::reserve_response::Outcome;
 use onced::pb::v1::{
-    CompleteRequest, Granted, LookupRequest, RecordState, ReleaseRequest, RenewRequest,
-    ReserveRequest, Response, Result as OperationResult,
+    CompleteRequest, DeleteRecordRequest, DescribeNamespaceRequest, GetStatsRequest, Granted,
+    LookupRequest, RecordState, ReleaseRequest, RenewRequest, ReserveRequest, Response,
+    Result as OperationResult,
 };
 use tempfile::TempDir;
 use tonic::transport::Channel;
@@ -315,4 +316,64 @@ async fn a_shadow_falls_on_its_own_namespace_only() {
         let lost = client.complete(done(&second, b"")).await.unwrap_err();
         assert_eq!(lost.code(), Code::Aborted);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn an_operator_sees_what_applies_and_what_is_there_and_strict_stops_none() {
+    // Given records of a namespace that the server does not take any more.
+    let directory = TempDir::new().unwrap();
+    let store = format!("rocksdb:{}", directory.path().join("data").display());
+    let first = server_on(&store, "");
+    granted(&mut first.client().await, &order("old", "order-1")).await;
+    first.stop().await.unwrap();
+    let server = server_on(
+        &store,
+        "strict = true\n[namespaces.orders]\nshadow = true\nquota_keys = 1\nlease_default = \"7s\"",
+    );
+    let (mut client, mut admin) = (server.client().await, server.admin().await);
+    client.reserve(order("old", "order-2")).await.unwrap_err();
+    assert!(!granted(&mut client, &order("orders", "order-1")).await.shadow);
+    assert!(granted(&mut client, &order("orders", "order-2")).await.shadow);
+
+    // Then an operator is told what applies in both,
+    let mut described = Vec::new();
+    for namespace in ["old", "orders"] {
+        let request = DescribeNamespaceRequest { namespace: namespace.into() };
+        let answer = admin.describe_namespace(request).await.unwrap().into_inner();
+        described.push(answer.policy.unwrap());
+    }
+    assert_eq!(described.iter().map(|it| it.served).collect::<Vec<_>>(), [false, true]);
+    assert_eq!((described[1].shadow, described[1].quota_keys), (true, Some(1)));
+    assert_eq!(described[1].lease_default.unwrap().seconds, 7);
+    let wrong = DescribeNamespaceRequest { namespace: "Orders".into() };
+    let refused = admin.describe_namespace(wrong).await.unwrap_err();
+    assert_eq!(refused.get_error_details().bad_request().unwrap().field_violations.len(), 1);
+
+    // what there is, what there may be, and what callers would have been told,
+    let stats = admin.get_stats(GetStatsRequest {}).await.unwrap().into_inner();
+    let shadow = &stats.shadows[0];
+    assert_eq!((stats.shadows.len(), shadow.namespace.as_str()), (1, "orders"));
+    let would_be =
+        [("granted", 1), ("quota_exceeded", 1)].map(|(it, times)| (it.to_owned(), times));
+    assert_eq!(shadow.would_be, would_be.into_iter().collect());
+    let store = stats.store.unwrap();
+    let usages: Vec<_> = store.namespaces.iter().collect();
+    assert!(usages.iter().all(|it| it.bytes > 0) && !store.namespaces_capped);
+    let usages: Vec<_> =
+        usages.iter().map(|it| (it.namespace.as_str(), it.keys, it.quota_keys)).collect();
+    assert_eq!(usages, [("old", 1, None), ("orders", 1, Some(1))]);
+    assert_eq!(store.parked_calls, 0);
+
+    // and may end what nobody else can.
+    let delete = DeleteRecordRequest {
+        namespace: "old".into(),
+        key: "order-1".into(),
+        reason: "the service is gone".into(),
+        operator: "olga".into(),
+        fencing_token: 0,
+    };
+    let deleted = admin.delete_record(delete).await.unwrap().into_inner();
+    assert_eq!(deleted.state_before(), RecordState::Held);
+    let stats = admin.get_stats(GetStatsRequest {}).await.unwrap().into_inner();
+    assert_eq!(stats.store.unwrap().namespaces.len(), 1);
 }

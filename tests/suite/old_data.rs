@@ -5,14 +5,20 @@
 //! the fixture of another format, run this test with `ONCED_TEST_WRITE_FIXTURE` set to
 //! an empty folder, and keep what lies there beside the others.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use onced::domain::{Decision, FencingToken, LeaseExpiryAction, Outcome, Refusal, Span, State};
+use onced::domain::{
+    Decision, FencingToken, LeaseExpiryAction, Outcome, Phase, Refusal, Span, State,
+};
+use onced::storage::OpenError;
+use onced::storage::fault::FaultPlan;
+use onced::storage::list::Listing;
 use onced::storage::rocks::inspect::Inspection;
 
 use crate::conformance::quotas::counters_and_counts;
 use crate::engines::{
-    ANN, BOB, CLEO, Kind, Lab, MORNING, Need, RETENTION, Store, complete, complete_with,
+    ANN, BOB, CLEO, FAULTS, Kind, Lab, MORNING, Need, RETENTION, Store, complete, complete_with,
     copy_files, granted, hold_for, leave, release, renew, reserve, reserve_for, reserve_with,
 };
 use crate::proof::Row;
@@ -116,7 +122,17 @@ fn opens(path: &Path) {
     assert!(inspection.marks().unwrap().fencing_high_water >= FencingToken::new(HIGHEST));
     drop(inspection);
 
+    // A store of format 1 is migrated when it is opened: what is in doubt can be listed.
     let store = lab.open();
+    let in_doubt = Listing {
+        namespace: None,
+        key_prefix: String::new(),
+        phase: Some(Phase::InDoubt),
+        limit: 10,
+        after: None,
+    };
+    let keys = store.list(in_doubt).0;
+    assert_eq!(keys, ["default/table-in-doubt", "default/log-in-doubt"]);
     holds(&store, "table");
     let store = lab.kill(store).unwrap();
     holds(&store, "log");
@@ -145,6 +161,25 @@ fn a_directory_of_this_build_is_read_back() {
     if let Some(keep) = std::env::var_os("ONCED_TEST_WRITE_FIXTURE") {
         copy_files(&directory, Path::new(&keep));
     }
+}
+
+fn format_1() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data-directory-1")
+}
+
+#[test]
+fn a_migration_that_is_cut_short_is_done_again() {
+    let mut lab = Lab::new(Kind::Rocks);
+    let directory = lab.directory(Need::Restart).unwrap();
+    copy_files(&format_1(), &directory);
+    let faults = Arc::new(FaultPlan::default());
+    lab.options.faults = Some(Arc::clone(&faults));
+    for (operation, fault) in FAULTS {
+        faults.fail_next(operation, fault);
+        let error = lab.try_open().err().unwrap();
+        assert!(matches!(error, OpenError::Unavailable { .. }), "{error:?}");
+    }
+    opens(&directory);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! A real server for a test: in this process, on a port of its own, with a real channel.
 //!
-//! [`TestServer`] is all of `onced serve`. [`ServedEngine`] is the API alone over an engine
+//! [`TestServer`] is all of `onced serve`. [`ServedEngine`] is both services alone over an engine
 //! that the test made, for what settings cannot bring about.
 
 use std::net::{SocketAddr, TcpListener};
@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use onced::api::{IdempotencyApi, Policies, Waits};
+use onced::api::{AdminApi, IdempotencyApi, Policies, Waits};
 use onced::config::Settings;
+use onced::pb::v1::admin_service_client::AdminServiceClient;
+use onced::pb::v1::admin_service_server::AdminServiceServer;
 use onced::pb::v1::idempotency_service_client::IdempotencyServiceClient;
 use onced::pb::v1::idempotency_service_server::IdempotencyServiceServer;
 use onced::storage::Engine;
@@ -60,6 +62,12 @@ impl TestServer {
         IdempotencyServiceClient::new(channel)
     }
 
+    /// A client for operators, once the store is open.
+    pub async fn admin(&self) -> AdminServiceClient<Channel> {
+        self.client().await;
+        AdminServiceClient::new(self.channel().await)
+    }
+
     /// Asks the server to stop, without waiting for it.
     pub fn begin_stop(&mut self) {
         if let Some(stop) = self.stop.take() {
@@ -99,24 +107,30 @@ impl ServedEngine {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let api = IdempotencyServiceServer::new(IdempotencyApi::new(
-            engine,
+            Arc::clone(&engine),
             Arc::new(Policies::default()),
             Waits::unbroken(),
         ));
-        let serving = Server::builder().add_service(api).serve_with_incoming_shutdown(
-            TcpListenerStream::new(listener),
-            async {
+        let admin = AdminServiceServer::new(AdminApi::new(engine, Arc::new(Policies::default())));
+        let serving = Server::builder()
+            .add_service(api)
+            .add_service(admin)
+            .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async {
                 if stopped.await.is_err() {
                     std::future::pending().await
                 }
-            },
-        );
+            });
         Self { address, stop, task: tokio::spawn(serving) }
     }
 
     /// A client on a connection of its own.
     pub async fn client(&self) -> IdempotencyServiceClient<Channel> {
         IdempotencyServiceClient::new(channel_to(self.address).await)
+    }
+
+    /// A client for operators, on a connection of its own.
+    pub async fn admin(&self) -> AdminServiceClient<Channel> {
+        AdminServiceClient::new(channel_to(self.address).await)
     }
 
     /// Stops serving. Its share of the engine is dropped then.

@@ -229,6 +229,9 @@ impl Checked for (RecordKey, Command) {
                 assert!(renew.checkpoint.as_ref().map_or(0, Vec::len) <= MAX_CHECKPOINT_BYTES);
             }
             Command::Release(_) => {}
+            Command::ForceRelease(_) | Command::ForceComplete(_) | Command::Delete(_) => {
+                unreachable!("a caller forces nothing")
+            }
         }
     }
 }

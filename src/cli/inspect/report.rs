@@ -199,7 +199,7 @@ impl Report {
         if !self.damaged_listing.is_empty() {
             page.push_str("\nDAMAGED, by the bytes of the stored key\n");
             for entry in &self.damaged_listing {
-                page.push_str(&format!("{}\n", cell(&entry["record_key"])));
+                page.push_str(&format!("{}\n", text::cell(&entry["record_key"])));
             }
         }
         for (rows, headings) in
@@ -207,7 +207,7 @@ impl Report {
         {
             if !rows.is_empty() {
                 page.push('\n');
-                page.push_str(&columns(rows, headings));
+                page.push_str(&text::columns(headings, rows));
             }
         }
         let known: u64 = self.counts.iter().sum();
@@ -280,30 +280,3 @@ const NAMESPACE_COLUMNS: [(&str, &str); 6] = [
     ("COUNTER KEYS", "counter_keys"),
     ("COUNTER BYTES", "counter_bytes"),
 ];
-
-/// Objects under headings, aligned. Each heading goes with the name of a value.
-fn columns(objects: &[Value], headings: &[(&str, &str)]) -> String {
-    let mut rows: Vec<Vec<_>> = vec![headings.iter().map(|(it, _)| (*it).to_owned()).collect()];
-    let values = |object: &Value| headings.iter().map(|(_, name)| cell(&object[*name])).collect();
-    rows.extend(objects.iter().map(values));
-    let widths: Vec<usize> = (0..headings.len())
-        .map(|at| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0))
-        .collect();
-    let mut lines = String::new();
-    for row in rows {
-        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
-        lines.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
-        lines.push('\n');
-    }
-    lines
-}
-
-/// A value on one line. Keys and holders come from strangers, or from damage.
-fn cell(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::Bool(is) => if *is { "yes" } else { "no" }.to_owned(),
-        Value::String(text) => text::shown(text).replace(['\n', '\t'], " "),
-        other => other.to_string(),
-    }
-}

@@ -13,6 +13,10 @@
 //! much too late, or that is due, is moved. In a namespace with a quota none is late: what is
 //! over is found through the index, and must not count.
 //!
+//! The index of holds is another matter: operators read it in order, so it has one entry for
+//! each reservation that comes in doubt when its lease ends, at exactly the end that is
+//! stored.
+//!
 //! # Why counters are written as what they are
 //!
 //! What a namespace has on record is counted in the step that changes it: the batch knows what
@@ -88,6 +92,20 @@ pub enum Change {
         /// How much.
         usage: Usage,
     },
+    /// An entry of the index of holds is made.
+    Hold {
+        /// When the lease ends.
+        at: Moment,
+        /// Of which record.
+        record_key: Vec<u8>,
+    },
+    /// An entry of the index of holds goes.
+    Unhold {
+        /// Its moment.
+        at: Moment,
+        /// Its record.
+        record_key: Vec<u8>,
+    },
 }
 
 /// What a restart does to leases that were running when the run before it ended: one that
@@ -139,6 +157,15 @@ impl GraceWindow {
     }
 }
 
+/// The record that `stored` stands for, with its lease as outages have prolonged it.
+pub fn as_read(stored: Stored, grace: &[GraceWindow]) -> Record {
+    let Stored { mut record, run, .. } = stored;
+    for window in grace {
+        window.extend(run, &mut record);
+    }
+    record
+}
+
 /// What the engine brings to a batch.
 #[derive(Clone, Debug)]
 pub struct Setting {
@@ -168,9 +195,12 @@ pub struct Batch<'a, S> {
     stale: Vec<Change>,
 }
 
+#[derive(Default)]
 struct Entry {
     /// The moment of the index entry on disk; `None` where there is no record there.
     indexed_at: Option<Moment>,
+    /// The moment of its entry in the index of holds on disk, where it has one.
+    held_until: Option<Moment>,
     record: Option<Record>,
     changed: bool,
     /// How many bytes it counts for in its namespace; `None`: it is not on record.
@@ -318,6 +348,18 @@ impl<'a, S: Source> Batch<'a, S> {
         Ok(gone)
     }
 
+    /// Takes a record away whose fencing token is `ceiling` or less. The flag says whether it
+    /// went.
+    pub fn erase(&mut self, record_key: &[u8], ceiling: FencingToken) -> Result<bool, EngineError> {
+        let entry = self.entry(record_key)?;
+        let goes = entry.record.as_ref().is_some_and(|it| it.fencing_token <= ceiling);
+        if goes {
+            self.tally(record_key)?;
+            self.replace(record_key, |entry| entry.record = None);
+        }
+        Ok(goes)
+    }
+
     /// What has to be written for all of it.
     pub fn finish(self) -> Outcome {
         let now = self.setting.now;
@@ -335,6 +377,15 @@ impl<'a, S: Source> Batch<'a, S> {
                 }
                 if let Some(at) = place {
                     changes.push(Change::Index { at, record_key: record_key.clone() });
+                }
+            }
+            let held_until = entry.record.as_ref().and_then(Record::in_doubt_from);
+            if entry.held_until != held_until {
+                if let Some(at) = entry.held_until {
+                    changes.push(Change::Unhold { at, record_key: record_key.clone() });
+                }
+                if let Some(at) = held_until {
+                    changes.push(Change::Hold { at, record_key: record_key.clone() });
                 }
             }
             match (entry.record, place) {
@@ -388,15 +439,11 @@ impl<'a, S: Source> Batch<'a, S> {
         match self.overlay.entry(record_key.to_vec()) {
             hash_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
             hash_map::Entry::Vacant(vacant) => {
-                let mut entry =
-                    Entry { indexed_at: None, record: None, changed: false, counted: None };
+                let mut entry = Entry::default();
                 if let Some((stored, bytes)) = self.source.read(record_key)? {
-                    let Stored { mut record, indexed_at, run } = stored;
-                    for window in self.setting.grace.iter() {
-                        window.extend(run, &mut record);
-                    }
-                    entry.indexed_at = Some(indexed_at);
-                    entry.record = Some(record);
+                    entry.indexed_at = Some(stored.indexed_at);
+                    entry.held_until = stored.record.in_doubt_from();
+                    entry.record = Some(as_read(stored, &self.setting.grace));
                     entry.counted = Some((record_key.len() + bytes) as u64);
                 }
                 Ok(vacant.insert(entry))

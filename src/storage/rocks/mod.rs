@@ -3,8 +3,9 @@
 //! Read in this order: [`schema`] is what lies on disk, [`batch`] decides, `writer` puts a
 //! batch into the log under one mutex, [`sync`] makes the log durable on a thread of its own,
 //! [`turn`] is how callers form batches without a thread of their own, and [`wait`] how they
-//! wait for somebody else's reservation. [`migrate`] is what happens once, when a directory of
-//! an earlier format is opened.
+//! wait for somebody else's reservation. `list` reads pages off to the side, `erase` empties a
+//! namespace step by step, and [`migrate`] is what happens once, when a directory of an earlier
+//! format is opened.
 //!
 //! How the promises are kept:
 //! 1. Every batch is decided under one mutex, over what is written and its own overlay. Callers
@@ -17,16 +18,20 @@
 //!    everything else that fails did not happen.
 //! 6. `sync.rs` says why; one flag, checked before every batch and every answer.
 //! 7. [`crate::storage::admission`] bounds what is in flight, [`writer`] what is in a batch,
-//!    [`crate::storage::waiting`] how many wait, and [`crate::storage::round`] what the answers to
-//!    the commands of one call carry.
+//!    [`crate::storage::waiting`] how many wait, [`crate::storage::round`] what the answers to
+//!    the commands of one call carry, `list` how many read much at a time, and
+//!    [`crate::storage::list`] how much a page reads.
 
 pub mod batch;
 mod directory;
+mod erase;
 pub mod inspect;
+mod list;
 mod migrate;
 pub mod schema;
 mod sync;
 mod turn;
+mod view;
 mod wait;
 mod writer;
 
@@ -38,7 +43,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use self::schema::Tables;
 use self::sync::SyncQueue;
@@ -47,7 +52,10 @@ use self::wait::Waited;
 use self::writer::Writer;
 use super::admission::{Admission, Permit};
 use super::alarm::Alarm;
+use super::erase::{EraseOrder, EraseStep, Erases, Erasing};
+use super::list::{Listing, Page};
 use super::question::{Answer, Question};
+use super::stats::Stats;
 use super::waiting::Tickets;
 use super::{
     Answering, Condition, Decided, Engine, EngineError, OpenError, Patience, Purged, StoreOptions,
@@ -65,6 +73,11 @@ const COMMAND_BYTES: usize = 512;
 /// Records in RocksDB.
 pub struct RocksEngine {
     core: Arc<Core>,
+    tables: Arc<Tables>,
+    /// Taken before the engine's mutex.
+    erases: Mutex<Erases>,
+    stepping: Mutex<()>,
+    readers: Arc<Semaphore>,
     admission: Arc<Admission>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -88,6 +101,10 @@ impl RocksEngine {
         options: &StoreOptions,
     ) -> Result<Self, OpenError> {
         let tables = Arc::new(Tables::open(path, options)?);
+        let erases = tables.erases().map_err(|_| OpenError::Damaged {
+            path: path.to_owned(),
+            cause: "the progress of its erases is unreadable".to_owned(),
+        })?;
         let condition = watch::Sender::new(Condition::Serving);
         let alarm = Arc::new(Alarm::default());
         let sync = SyncQueue::new(condition.clone(), Arc::clone(&alarm));
@@ -102,6 +119,10 @@ impl RocksEngine {
         });
         let engine = Self {
             core: Arc::clone(&core),
+            tables: Arc::clone(&tables),
+            erases: Mutex::new(Erases::recovered(erases)),
+            stepping: Mutex::new(()),
+            readers: Arc::new(Semaphore::new(list::MAX_READERS)),
             admission: Admission::new(options.max_in_flight, options.max_in_flight_bytes),
             threads: Mutex::default(),
         };
@@ -234,6 +255,22 @@ impl Engine for RocksEngine {
         self.core.purge(limit)
     }
 
+    fn list(&self, listing: Listing) -> Answering<'_, Page> {
+        Box::pin(self.read_page(listing))
+    }
+
+    fn erase(&self, order: EraseOrder) -> Answering<'_, Erasing> {
+        Box::pin(self.order_erase(order))
+    }
+
+    fn erase_step(&self, limit: usize) -> Result<EraseStep, EngineError> {
+        self.step_erase(limit)
+    }
+
+    fn stats(&self) -> Answering<'_, Stats> {
+        Box::pin(self.read_stats())
+    }
+
     fn condition(&self) -> watch::Receiver<Condition> {
         self.core.condition.subscribe()
     }
@@ -260,8 +297,12 @@ impl Drop for RocksEngine {
 /// How much of a command is the caller's own data.
 fn payload_bytes(command: &Command) -> usize {
     match command {
-        Command::Reserve(_) | Command::Release(_) => 0,
+        Command::Reserve(_)
+        | Command::Release(_)
+        | Command::ForceRelease(_)
+        | Command::Delete(_) => 0,
         Command::Complete(complete) => complete.response.bytes(),
+        Command::ForceComplete(force) => force.response.bytes(),
         Command::Renew(renew) => renew.checkpoint.as_ref().map_or(0, Vec::len),
     }
 }

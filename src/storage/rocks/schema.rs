@@ -7,15 +7,17 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
-    DBRecoveryMode, ErrorKind, LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBAccess,
+    DBCompressionType, DBRawIteratorWithThreadMode, DBRecoveryMode, ErrorKind, LogLevel, Options,
+    ReadOptions, WriteBatch, WriteOptions,
 };
 use tracing::error;
 
 use super::batch::{Change, GraceWindow, Source};
-use super::{directory, migrate};
-use crate::domain::{FencingToken, Moment};
+use super::{directory, migrate, view};
+use crate::domain::{FencingToken, Moment, Namespace};
 use crate::storage::codec::{self, Stored};
+use crate::storage::erase::Erase;
 use crate::storage::fault::{Fault, FaultPlan, Operation};
 use crate::storage::keys;
 use crate::storage::{EngineError, OpenError, StoreOptions, Usage, Usages};
@@ -24,14 +26,16 @@ use crate::storage::{EngineError, OpenError, StoreOptions, Usage, Usages};
 pub const RECORDS: &str = "records";
 /// Which record to look at when.
 const EXPIRY: &str = "expiry";
+/// Which reservation comes in doubt when; since format 2.
+pub const HOLDS: &str = "holds";
 /// What the engine knows of itself.
-const META: &str = "meta";
+pub const META: &str = "meta";
 
-/// The format that this build writes. It has counters, which a build that knows the one
-/// before would not keep.
+/// The format that this build writes. It brings what it opens in an earlier one to it.
 const FORMAT: u32 = 2;
-/// The format without counters. It is brought to the one of this build when it is opened.
-const FORMAT_WITHOUT_COUNTERS: u32 = 1;
+/// The first format: it has no index of holds, no counters and no erases, which a build of it
+/// would not keep.
+const FIRST_FORMAT: u32 = 1;
 
 const META_FORMAT: &[u8] = b"format";
 /// No token up to this number may be given out again; big-endian i64.
@@ -42,9 +46,11 @@ const META_CLOCK: &[u8] = b"clock_high_water";
 const META_GRACE: &[u8] = b"grace_windows";
 /// The number of the latest run; big-endian i64.
 const META_RUN: &[u8] = b"run";
-/// What begins the counter of a namespace; its name follows. Two big-endian u64, keys and bytes.
+/// What begins the counter of a namespace; its name follows; since format 2. Two big-endian u64, keys and bytes.
 /// A namespace without records has none.
 const META_USAGE: &[u8] = b"usage/";
+/// What the progress of an erase is stored under, followed by its namespace; since format 2.
+const META_ERASE: &[u8] = b"erase/";
 
 /// Logs are flushed to tables past this size, so that a restart after a kill replays little.
 const MAX_LOG_BYTES: u64 = 128 << 20;
@@ -64,11 +70,15 @@ pub struct Meta {
     pub run: Option<i64>,
     /// How leases are prolonged after outages, in the order of the runs.
     pub grace: Option<Arc<[GraceWindow]>>,
+    /// How far an erase has come. Written only: [`Tables::erases`] reads them all.
+    pub erase: Option<Erase>,
+    /// Namespaces whose erases are forgotten. Written only.
+    pub forgotten_erases: Vec<Namespace>,
 }
 
 /// The open database.
 pub struct Tables {
-    db: DB,
+    pub(super) db: DB,
     write_options: WriteOptions,
     faults: Option<Arc<FaultPlan>>,
 }
@@ -87,14 +97,24 @@ impl Tables {
         let cache = Cache::new_lru_cache(options.block_cache_bytes);
         let families = [
             ColumnFamilyDescriptor::new(RECORDS, records_options(options, &cache)),
-            ColumnFamilyDescriptor::new(EXPIRY, expiry_options(options, &cache)),
+            ColumnFamilyDescriptor::new(EXPIRY, index_options(options, &cache)),
+            ColumnFamilyDescriptor::new(HOLDS, index_options(options, &cache)),
             ColumnFamilyDescriptor::new(META, table_options(options)),
         ];
-        let db = DB::open_cf_descriptors(&db_options, path, families)
-            .map_err(|error| open_error(path, &error))?;
+        let db = match DB::open_cf_descriptors(&db_options, path, families) {
+            Ok(db) => db,
+            Err(error) => {
+                // A later format may have tables that RocksDB does not open without a name;
+                // for reading it does, and then the format says what is the matter.
+                if error.kind() == ErrorKind::InvalidArgument {
+                    Self::open_read_only(path)?;
+                }
+                return Err(open_error(path, &error));
+            }
+        };
         let tables =
             Self { db, write_options: WriteOptions::default(), faults: options.faults.clone() };
-        if tables.format(path)? == Some(FORMAT_WITHOUT_COUNTERS) {
+        if tables.format(path)? == Some(FIRST_FORMAT) {
             migrate::from_format_1(&tables, path)?;
         }
         Ok(tables)
@@ -129,7 +149,7 @@ impl Tables {
         };
         let found = u32::from_be_bytes(bytes.try_into().map_err(|_| damaged())?);
         match found {
-            FORMAT_WITHOUT_COUNTERS | FORMAT => Ok(Some(found)),
+            FIRST_FORMAT | FORMAT => Ok(Some(found)),
             _ => Err(OpenError::Format { path: path.to_owned(), found, supported: FORMAT }),
         }
     }
@@ -160,7 +180,26 @@ impl Tables {
             clock_high_water: number(META_CLOCK)?.map(Moment::from_millis),
             run: number(META_RUN)?,
             grace,
+            ..Meta::default()
         })
+    }
+
+    /// How far each erase has come.
+    pub fn erases(&self) -> Result<Vec<Erase>, EngineError> {
+        let mut found = self.db.raw_iterator_cf(self.family(META));
+        found.seek(META_ERASE);
+        let mut erases = Vec::new();
+        while let Some((key, value)) = found.item()
+            && key.starts_with(META_ERASE)
+        {
+            erases.push(Erase::decode(value).map_err(|damage| {
+                error!(%damage, "the progress of an erase cannot be read");
+                EngineError::Corrupted
+            })?);
+            found.next();
+        }
+        found.status().map_err(|error| read_error(&error))?;
+        Ok(erases)
     }
 
     fn meta_bytes(&self, name: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
@@ -175,19 +214,7 @@ impl Tables {
     pub fn write(&self, changes: &[Change], meta: &Meta) -> Result<(), DiskError> {
         let mut batch = WriteBatch::default();
         for change in changes {
-            match change {
-                Change::Put { record_key, stored } => {
-                    batch.put_cf(self.family(RECORDS), record_key, codec::encode(stored));
-                }
-                Change::Delete { record_key } => batch.delete_cf(self.family(RECORDS), record_key),
-                Change::Index { at, record_key } => {
-                    batch.put_cf(self.family(EXPIRY), keys::expiry_key(*at, record_key), b"");
-                }
-                Change::Unindex { at, record_key } => {
-                    batch.delete_cf(self.family(EXPIRY), keys::expiry_key(*at, record_key));
-                }
-                Change::Count { namespace, usage } => self.count(&mut batch, namespace, *usage),
-            }
+            self.put(&mut batch, change);
         }
         let family = self.family(META);
         if let Some(token) = meta.fencing_high_water {
@@ -203,26 +230,52 @@ impl Tables {
         if let Some(run) = meta.run {
             batch.put_cf(family, META_RUN, run.to_be_bytes());
         }
+        for namespace in &meta.forgotten_erases {
+            batch.delete_cf(family, erase_name(namespace));
+        }
+        if let Some(erase) = &meta.erase {
+            batch.put_cf(family, erase_name(&erase.order.namespace), erase.encode());
+        }
         self.perform(Operation::Write, || self.db.write_opt(batch, &self.write_options))
     }
 
-    fn count(&self, batch: &mut WriteBatch, namespace: &[u8], usage: Usage) {
-        let (family, name) = (self.family(META), [META_USAGE, namespace].concat());
-        match usage == Usage::default() {
-            true => batch.delete_cf(family, name),
-            false => batch.put_cf(family, name, usage.to_bytes()),
+    fn put(&self, batch: &mut WriteBatch, change: &Change) {
+        match change {
+            Change::Put { record_key, stored } => {
+                batch.put_cf(self.family(RECORDS), record_key, codec::encode(stored));
+            }
+            Change::Delete { record_key } => batch.delete_cf(self.family(RECORDS), record_key),
+            Change::Index { at, record_key } => {
+                batch.put_cf(self.family(EXPIRY), keys::expiry_key(*at, record_key), b"");
+            }
+            Change::Unindex { at, record_key } => {
+                batch.delete_cf(self.family(EXPIRY), keys::expiry_key(*at, record_key));
+            }
+            Change::Hold { at, record_key } => {
+                batch.put_cf(self.family(HOLDS), keys::expiry_key(*at, record_key), b"");
+            }
+            Change::Unhold { at, record_key } => {
+                batch.delete_cf(self.family(HOLDS), keys::expiry_key(*at, record_key));
+            }
+            Change::Count { namespace, usage } => {
+                let (family, name) = (self.family(META), usage_name(namespace));
+                match *usage == Usage::default() {
+                    true => batch.delete_cf(family, name),
+                    false => batch.put_cf(family, name, usage.to_bytes()),
+                }
+            }
         }
     }
 
-    /// Makes this the only counters, and the format the one of this build, in one atomic and
-    /// durable step.
-    pub fn begin_format(&self, counted: &Usages) -> Result<(), DiskError> {
+    /// Makes `changes`, with the only counters that there are from then on, and the format the
+    /// one of this build, in one atomic and durable step.
+    pub fn begin_format(&self, changes: &[Change]) -> Result<(), DiskError> {
         let mut batch = WriteBatch::default();
         for namespace in self.usages().map_err(|_| DiskError)?.into_keys() {
-            self.count(&mut batch, &namespace, Usage::default());
+            batch.delete_cf(self.family(META), usage_name(&namespace));
         }
-        for (namespace, usage) in counted {
-            self.count(&mut batch, namespace, *usage);
+        for change in changes {
+            self.put(&mut batch, change);
         }
         batch.put_cf(self.family(META), META_FORMAT, FORMAT.to_be_bytes());
         self.perform(Operation::Write, || self.db.write_opt(batch, &self.write_options))?;
@@ -231,17 +284,7 @@ impl Tables {
 
     /// The counters of all namespaces.
     pub fn usages(&self) -> Result<Usages, EngineError> {
-        let mut usages = Usages::new();
-        let mut entries = self.db.raw_iterator_cf(self.family(META));
-        entries.seek(META_USAGE);
-        while let Some((name, bytes)) = entries.item() {
-            let Some(namespace) = name.strip_prefix(META_USAGE) else { break };
-            let usage = Usage::from_bytes(bytes).ok_or(EngineError::Corrupted)?;
-            usages.insert(namespace.to_vec(), usage);
-            entries.next();
-        }
-        entries.status().map_err(|error| read_error(&error))?;
-        Ok(usages)
+        read_usages(self.db.raw_iterator_cf(self.family(META)), usize::MAX)
     }
 
     /// Whether there are counters: not before the first commit of this format.
@@ -305,7 +348,7 @@ impl Tables {
         records.status().map_err(|error| read_error(&error))
     }
 
-    fn family(&self, name: &str) -> &ColumnFamily {
+    pub(super) fn family(&self, name: &str) -> &ColumnFamily {
         self.db.cf_handle(name).expect("every family was opened")
     }
 }
@@ -317,19 +360,13 @@ impl Source for Tables {
         }
         match self.db.get_pinned_cf(self.family(RECORDS), record_key) {
             Ok(None) => Ok(None),
-            Ok(Some(bytes)) => match codec::decode(&bytes) {
-                Ok(stored) => Ok(Some((stored, bytes.len()))),
-                Err(damage) => {
-                    error!(%damage, "a record cannot be read");
-                    Err(EngineError::Corrupted)
-                }
-            },
+            Ok(Some(bytes)) => view::decode(&bytes).map(|stored| Some((stored, bytes.len()))),
             Err(error) => Err(read_error(&error)),
         }
     }
 
     fn usage(&self, namespace: &[u8]) -> Result<Usage, EngineError> {
-        match self.meta_bytes(&[META_USAGE, namespace].concat())? {
+        match self.meta_bytes(&usage_name(namespace))? {
             Some(bytes) => Usage::from_bytes(&bytes).ok_or(EngineError::Corrupted),
             None => Ok(Usage::default()),
         }
@@ -364,7 +401,34 @@ impl Source for Tables {
     }
 }
 
-fn read_error(error: &rocksdb::Error) -> EngineError {
+/// The first `limit` counters that `entries` of the own data show, in the order of the names.
+pub(super) fn read_usages<D: DBAccess>(
+    mut entries: DBRawIteratorWithThreadMode<'_, D>,
+    limit: usize,
+) -> Result<Usages, EngineError> {
+    let mut usages = Usages::new();
+    entries.seek(META_USAGE);
+    while let Some((name, bytes)) = entries.item()
+        && let Some(namespace) = name.strip_prefix(META_USAGE)
+        && usages.len() < limit
+    {
+        let usage = Usage::from_bytes(bytes).ok_or(EngineError::Corrupted)?;
+        usages.insert(namespace.to_vec(), usage);
+        entries.next();
+    }
+    entries.status().map_err(|error| read_error(&error))?;
+    Ok(usages)
+}
+
+fn usage_name(namespace: &[u8]) -> Vec<u8> {
+    [META_USAGE, namespace].concat()
+}
+
+fn erase_name(namespace: &Namespace) -> Vec<u8> {
+    [META_ERASE, namespace.as_str().as_bytes()].concat()
+}
+
+pub(super) fn read_error(error: &rocksdb::Error) -> EngineError {
     error!(%error, "cannot read");
     match error.kind() {
         ErrorKind::Corruption => EngineError::Corrupted,
@@ -428,13 +492,13 @@ fn records_options(options: &StoreOptions, cache: &Cache) -> Options {
     table
 }
 
-fn expiry_options(options: &StoreOptions, cache: &Cache) -> Options {
+fn index_options(options: &StoreOptions, cache: &Cache) -> Options {
     let mut table = table_options(options);
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(cache);
     table.set_block_based_table_factory(&blocks);
-    // The sweeper deletes from the front: without this, each pass would walk over the
-    // remains of all passes before it.
+    // Entries go from the front: without this, whoever reads on from there would walk
+    // over the remains of all that went before.
     table.add_compact_on_deletion_collector_factory(4_096, 1_024, 0.5);
     table
 }

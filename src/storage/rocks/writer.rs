@@ -90,6 +90,7 @@ impl Writer {
             clock_high_water: Some(stored_clock),
             run: Some(run),
             grace: Some(grace_windows(&found, run, up_at, options.restart_grace)),
+            ..Meta::default()
         };
         tables
             .write(&[], &stored)
@@ -135,8 +136,18 @@ impl Writer {
     /// Writes what `batch` came to, with high-water marks ahead of whatever its answers show.
     /// The flag says whether there was anything to write.
     fn write(&mut self, batch: Batch<'_, Tables>, now: Moment) -> Result<bool, DiskError> {
+        self.write_with(batch, now, Meta::default())
+    }
+
+    /// The same, together with `meta`.
+    fn write_with(
+        &mut self,
+        batch: Batch<'_, Tables>,
+        now: Moment,
+        meta: Meta,
+    ) -> Result<bool, DiskError> {
         let outcome = batch.finish();
-        let mut ahead = Meta::default();
+        let mut ahead = meta;
         if now > self.stored_clock {
             ahead.clock_high_water = Some(now.plus(CLOCK_AHEAD));
         }
@@ -153,6 +164,33 @@ impl Writer {
         self.stored_fencing = ahead.fencing_high_water.or(self.stored_fencing);
         Ok(true)
     }
+}
+
+/// What a batch was filled with other than by questions.
+pub(super) struct Filled<T> {
+    /// What was made of it.
+    pub value: T,
+    /// What is written together with it.
+    pub meta: Meta,
+    /// Which records went.
+    pub gone: Vec<Vec<u8>>,
+}
+
+impl<T> Filled<T> {
+    /// With nothing but this.
+    pub fn only(value: T) -> Self {
+        Self { value, meta: Meta::default(), gone: Vec::new() }
+    }
+}
+
+/// What came of a batch that is written, and not synced yet.
+pub(super) struct Settled<T> {
+    /// What was made of it.
+    pub value: T,
+    /// What it was decided by.
+    pub setting: Setting,
+    /// What an answer that rests on it has to wait for.
+    pub position: Position,
 }
 
 impl Core {
@@ -210,7 +248,9 @@ impl Core {
         }
     }
 
-    /// Follows index entries that are due, at most `limit`.
+    /// Follows index entries that are due, at most `limit`. Nobody who waits is served here: a
+    /// record whose retention is over has no lease that runs, so whoever waited for it is due
+    /// already, and granted the same with the record and without it.
     pub(super) fn purge(&self, limit: usize) -> Result<Purged, EngineError> {
         let mut writer = self.writer()?;
         if writer.tables.failed_in_background() {
@@ -251,6 +291,44 @@ impl Core {
             writer.swept_to.push(0);
         }
         Ok(Purged { records, more: due.len() == limit })
+    }
+
+    /// Lets `fill` ask a batch of its own, serves in it whoever waits for a record that went, and
+    /// writes what all of that comes to in one step. Where `fill` fails nothing is written and
+    /// nobody is served.
+    pub(super) fn settle<T>(
+        &self,
+        fill: impl FnOnce(&mut Batch<'_, Tables>, &Setting) -> Result<Filled<T>, EngineError>,
+    ) -> Result<Settled<T>, EngineError> {
+        let mut writer = self.writer()?;
+        let setting = writer.setting();
+        self.show_disk(writer.disk_full);
+        let tables = Arc::clone(&writer.tables);
+        let mut batch = Batch::new(tables.as_ref(), setting.clone());
+        let Filled { value, meta, gone } = fill(&mut batch, &setting)?;
+        let mut replies = Vec::new();
+        if !gone.is_empty() {
+            let patience = Instant::now() + self.sync.expected();
+            let now = setting.now;
+            Round::begin(&mut batch, &mut writer.waiting, &mut replies, now, patience)
+                .changed(&gone);
+            writer.waiting.set_alarm(now, |after| self.alarm.set(after));
+        }
+        let position = match writer.write_with(batch, setting.now, meta) {
+            Ok(true) => self.sync.wrote(),
+            Ok(false) => self.sync.position(),
+            Err(DiskError) => {
+                drop(writer);
+                self.sync.poison();
+                replies.into_iter().for_each(Reply::fail);
+                return Err(EngineError::OutcomeUnknown);
+            }
+        };
+        drop(writer);
+        if !replies.is_empty() {
+            self.hand_out(replies, position);
+        }
+        Ok(Settled { value, setting, position })
     }
 
     /// Refuses what comes, and decides what is queued.

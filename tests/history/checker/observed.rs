@@ -72,6 +72,9 @@ impl Observed {
             }
             Some(Command::Complete(it)) => vec![it.retention],
             Some(Command::Release(_)) => vec![Span::from_millis(RETENTION)],
+            Some(Command::ForceRelease(_) | Command::ForceComplete(_) | Command::Delete(_)) => {
+                unreachable!("no caller is an operator")
+            }
             // It changes nothing.
             None => return Vec::new(),
         };

@@ -93,6 +93,7 @@ pub fn step(state: &State, request: &Request, now: Moment, token: Option<i64>) -
         }),
         Decision::Released => Answer::Release(v1::ReleaseResponse { decide_time }),
         Decision::Refused(refusal) => Answer::Refused(refusal),
+        Decision::Forced(_) => unreachable!("no caller is an operator"),
     };
     After { answer, state: after, changed }
 }

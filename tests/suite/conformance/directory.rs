@@ -7,19 +7,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use onced::domain::FencingToken;
+use onced::domain::{FencingToken, Phase, Span};
 use onced::storage::fault::FaultPlan;
+use onced::storage::list::Listing;
 use onced::storage::rocks::inspect::Inspection;
 use onced::storage::{OpenError, StoreUrl, open};
 use rocksdb::{DB, Options};
 
 use super::quotas::counters_and_counts;
-use crate::engines::{ANN, FAULTS, Kind, Lab, Need, copy_files, reserve};
+use crate::engines::{ANN, FAULTS, Kind, Lab, Need, copy_files, hold_for, reserve};
+
+/// The tables of this format.
+const TABLES: [&str; 5] = ["default", "records", "expiry", "holds", "meta"];
 
 /// Writes into one of the tables while no engine is open.
 fn write_behind_its_back(directory: &Path, table: &str, key: &[u8], value: &[u8]) {
-    let tables = ["default", "records", "expiry", "meta"];
-    let db = DB::open_cf(&Options::default(), directory, tables).unwrap();
+    let db = DB::open_cf(&Options::default(), directory, TABLES).unwrap();
     db.put_cf(db.cf_handle(table).unwrap(), key, value).unwrap();
 }
 
@@ -55,10 +58,13 @@ fn a_directory_of_another_format_is_not_touched() {
     write_behind_its_back(&directory, "meta", b"format", &3_u32.to_be_bytes());
 
     // Then it is refused, for writing and for reading, with both formats named.
-    let error = lab.try_open().err().unwrap();
-    assert!(matches!(error, OpenError::Format { found: 3, supported: 2, .. }), "{error:?}");
-    let error = Inspection::open(&directory).err().unwrap();
-    assert!(matches!(error, OpenError::Format { found: 3, supported: 2, .. }), "{error:?}");
+    let is_refused = || {
+        let error = lab.try_open().err().unwrap();
+        assert!(matches!(error, OpenError::Format { found: 3, supported: 2, .. }), "{error:?}");
+        let error = Inspection::open(&directory).err().unwrap();
+        assert!(matches!(error, OpenError::Format { found: 3, supported: 2, .. }), "{error:?}");
+    };
+    is_refused();
 
     // And it is left as it was: back in format 2, everything is there.
     write_behind_its_back(&directory, "meta", b"format", &2_u32.to_be_bytes());
@@ -66,6 +72,13 @@ fn a_directory_of_another_format_is_not_touched() {
     assert_eq!(marks.runs, 1);
     assert!(marks.fencing_high_water >= Some(token));
     assert!(lab.open().lookup("order-1").is_some());
+
+    // The same where the later format has a table that this build does not know.
+    write_behind_its_back(&directory, "meta", b"format", &3_u32.to_be_bytes());
+    let mut db = DB::open_cf(&Options::default(), &directory, TABLES).unwrap();
+    db.create_cf("later", &Options::default()).unwrap();
+    drop(db);
+    is_refused();
 }
 
 /// A directory of format 1, which has no counters, for the engine of this lab.
@@ -114,6 +127,53 @@ fn an_end_amid_the_counting_is_harmless() {
         assert_eq!(counters, counts);
         assert_eq!(counters[&b"default"[..]].keys, 16);
     }
+}
+
+#[test]
+fn an_end_amid_a_migration_of_many_steps_is_harmless() {
+    // Given a store of format 1 with more reservations that come in doubt than one step takes.
+    const HELD: usize = 2_500;
+    let mut lab = Lab::new(Kind::Rocks);
+    let directory = lab.directory(Need::Disk).unwrap();
+    let keys: Vec<String> = (0..HELD).map(|number| format!("order-{number:04}")).collect();
+    let store = lab.open();
+    for keys in keys.chunks(1_000) {
+        let holds = keys.iter().map(|key| (key.as_str(), hold_for(ANN, Span::from_secs(1))));
+        assert!(store.all(holds.collect()).iter().all(Result::is_ok));
+    }
+    drop(store);
+    let mut db = DB::open_cf(&Options::default(), &directory, TABLES).unwrap();
+    db.drop_cf("holds").unwrap();
+    let meta = db.cf_handle("meta").unwrap();
+    db.delete_cf(meta, b"usage/default").unwrap();
+    db.put_cf(meta, b"format", 1_u32.to_be_bytes()).unwrap();
+    drop(db);
+
+    // When each of its starts but the last one ends on the way,
+    let plan = Arc::new(FaultPlan::default());
+    lab.options.faults = Some(Arc::clone(&plan));
+    for (operation, fault) in FAULTS {
+        plan.fail_next(operation, fault);
+        let error = lab.try_open().err().unwrap();
+        assert!(matches!(error, OpenError::Unavailable { .. }), "{error:?}");
+    }
+
+    // Then that one has everything once.
+    let store = lab.open();
+    lab.clock.advance(Span::from_secs(60));
+    let in_doubt = Listing {
+        namespace: None,
+        key_prefix: String::new(),
+        phase: Some(Phase::InDoubt),
+        limit: 1_000,
+        after: None,
+    };
+    let wanted: Vec<_> = keys.iter().map(|key| format!("default/{key}")).collect();
+    assert_eq!(store.list(in_doubt).0, wanted);
+    drop(store);
+    let [counters, counts] = counters_and_counts(&directory);
+    assert_eq!(counters, counts);
+    assert_eq!(counters[&b"default"[..]].keys, HELD as u64);
 }
 
 #[test]

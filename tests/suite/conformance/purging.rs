@@ -12,6 +12,9 @@ use onced::clock::Clock;
 use onced::domain::{
     Command, Decision, LeaseExpiryAction, Moment, Outcome, Record, RecordKey, Span,
 };
+use onced::storage::erase::{EraseOrder, EraseStep, Erasing};
+use onced::storage::list::{Listing, Page};
+use onced::storage::stats::Stats;
 use onced::storage::{
     Answering, Condition, Decided, Engine, EngineError, Patience, Purged, Sweeper,
 };
@@ -165,6 +168,22 @@ impl Engine for Watched {
         // The test has seen enough when it no longer listens.
         let _ = self.tell.send(purged);
         Ok(purged)
+    }
+
+    fn list(&self, listing: Listing) -> Answering<'_, Page> {
+        self.engine.list(listing)
+    }
+
+    fn erase(&self, order: EraseOrder) -> Answering<'_, Erasing> {
+        self.engine.erase(order)
+    }
+
+    fn erase_step(&self, limit: usize) -> Result<EraseStep, EngineError> {
+        self.engine.erase_step(limit)
+    }
+
+    fn stats(&self) -> Answering<'_, Stats> {
+        self.engine.stats()
     }
 
     fn condition(&self) -> watch::Receiver<Condition> {

@@ -1,7 +1,8 @@
 //! Tests of the overlay, with a map in the place of the disk.
 //!
-//! [`Disk`] checks with every write that the index has exactly one entry for each record, and
-//! that the counters say what a count of the records says.
+//! [`Disk`] checks with every write that the expiry index has exactly one entry for each
+//! record, the index of holds one for each that comes in doubt, and that the counters say what
+//! a count of the records says.
 //! The random histories hold batches against [`Plain`], which shares `decide` with them and
 //! nothing else: it has no overlay, no index, no purge, and prolongs leases when a restart
 //! happens instead of when a record is read.
@@ -17,8 +18,8 @@ use super::*;
 // A batch has an `Outcome` of its own.
 use crate::domain::Outcome as Ending;
 use crate::domain::{
-    Complete, Fingerprint, LeaseExpiryAction, Namespace, OwnerToken, Release, Renew, Reserve,
-    Response,
+    Complete, Delete, Fingerprint, ForceComplete, ForceRelease, LeaseExpiryAction, Namespace,
+    OwnerToken, Release, Renew, Reserve, Response,
 };
 
 mod quotas;
@@ -181,7 +182,12 @@ fn random_batches_mean_the_same_as_their_commands_one_after_another() {
             assert_eq!(together.records(), alone.records());
             assert_eq!(together.setting.next_fencing_token, plain.next_fencing_token);
             assert_eq!(alone.setting.next_fencing_token, plain.next_fencing_token);
-            assert_eq!(changes.is_empty(), !answers.iter().any(Answer::wrote));
+            let wrote = answers.iter().any(Answer::wrote);
+            assert!(wrote || changes.is_empty());
+            // What comes and goes in one batch leaves nothing to write.
+            let deletes =
+                round.steps.iter().any(|it| matches!(it.command, Some(Command::Delete(_))));
+            assert!(deletes || changes.is_empty() != wrote);
         }
     });
 }
@@ -404,6 +410,71 @@ fn random_sweeps_change_no_answer_and_in_the_end_everything_goes() {
     });
 }
 
+// The index of holds.
+
+#[test]
+fn a_hold_is_indexed_at_the_end_of_its_lease_and_moves_with_it() {
+    let mut world = World::after(&[hold(1, MINUTE)]);
+    assert_eq!(world.disk.holds, BTreeSet::from([(NOW.plus(MINUTE), ORDER.to_vec())]));
+
+    let (_, changes) = world.batch(|batch| batch.apply(ORDER, &renew(1, HOUR)).unwrap());
+    assert_eq!(words(&changes), ["unhold", "hold", "put"]);
+    assert_eq!(world.disk.holds, BTreeSet::from([(NOW.plus(HOUR), ORDER.to_vec())]));
+}
+
+#[test]
+fn a_hold_that_ends_is_not_indexed_and_a_takeover_never_was() {
+    let seen = None;
+    for (end, changes_of_end) in [
+        (release(1), &["unhold", "put"][..]),
+        (complete(1, DAY), &["unhold", "put"]),
+        (Command::ForceRelease(ForceRelease { fencing_token: seen }), &["unhold", "put"]),
+        (Command::Delete(Delete { fencing_token: seen }), &["unindex", "unhold", "delete"]),
+    ] {
+        let mut world = World::after(&[hold(1, MINUTE)]);
+        let (_, changes) = world.batch(|batch| batch.apply(ORDER, &end).unwrap());
+        assert_eq!(words(&changes), changes_of_end, "{end:?}");
+        assert_eq!(world.disk.holds, BTreeSet::new(), "{end:?}");
+    }
+    let world = World::after(&[reserve(1, MINUTE)]);
+    assert_eq!(world.disk.holds, BTreeSet::new());
+}
+
+#[test]
+fn a_hold_that_an_outage_prolonged_keeps_its_place_until_it_is_written_again() {
+    let mut world = World::after(&[hold(1, MINUTE)]);
+    world.setting.now = UP_AT;
+    world.setting.run = 2;
+    world.setting.grace = Arc::from([WINDOW]);
+    world.batch(|batch| batch.lookup(ORDER)).0.unwrap();
+    assert_eq!(world.disk.holds, BTreeSet::from([(NOW.plus(MINUTE), ORDER.to_vec())]));
+
+    // The sweeper writes it again, with the end that it has now.
+    let at = world.disk.records[ORDER].indexed_at;
+    world.batch(|batch| batch.follow(at, ORDER)).0.unwrap();
+    assert_eq!(world.disk.holds, BTreeSet::from([(WINDOW.until, ORDER.to_vec())]));
+}
+
+#[test]
+fn an_erase_takes_records_up_to_its_ceiling_and_spares_later_ones() {
+    let mut world = World::after(&[reserve(1, MINUTE)]);
+    world.apply(OTHER_ORDER, &hold(1, MINUTE)).unwrap();
+    let ceiling = FencingToken::FIRST;
+    let (gone, _) = world.batch(|batch| {
+        [ORDER, OTHER_ORDER, b"\x01ak"].map(|key| batch.erase(key, ceiling).unwrap())
+    });
+    assert_eq!(gone, [true, false, false]);
+    assert_eq!(world.disk.records.keys().collect::<Vec<_>>(), [OTHER_ORDER]);
+
+    // A key that is reserved anew before its turn comes is spared as well.
+    let (gone, _) = world.batch(|batch| {
+        batch.apply(OTHER_ORDER, &Command::Delete(Delete { fencing_token: None })).unwrap();
+        batch.apply(OTHER_ORDER, &reserve(2, MINUTE)).unwrap();
+        batch.erase(OTHER_ORDER, FencingToken::new(2).unwrap())
+    });
+    assert_eq!(gone, Ok(false));
+}
+
 // Grace after a restart.
 
 /// The engine was down from `NOW` on, is up an hour later, and grants ten seconds.
@@ -524,6 +595,7 @@ struct Disk {
     records: BTreeMap<Vec<u8>, Stored>,
     index: BTreeSet<(Moment, Vec<u8>)>,
     usages: BTreeMap<Vec<u8>, Usage>,
+    holds: BTreeSet<(Moment, Vec<u8>)>,
     unreadable: BTreeSet<Vec<u8>>,
 }
 
@@ -579,6 +651,12 @@ impl Disk {
                 Change::Count { namespace, usage } => {
                     self.usages.insert(namespace, usage);
                 }
+                Change::Hold { at, record_key } => {
+                    assert!(self.holds.insert((at, record_key)), "a hold is made twice");
+                }
+                Change::Unhold { at, record_key } => {
+                    assert!(self.holds.remove(&(at, record_key)), "there is no such hold");
+                }
             }
         }
         let wanted: BTreeSet<_> =
@@ -590,6 +668,12 @@ impl Disk {
             *usage = usage.with((key.len() + codec::encode(stored).len()) as u64);
         }
         assert_eq!(self.usages, counted, "the counters say what there is");
+        let wanted: BTreeSet<_> = self
+            .records
+            .iter()
+            .filter_map(|(key, stored)| Some((stored.record.in_doubt_from()?, key.clone())))
+            .collect();
+        assert_eq!(self.holds, wanted, "whatever comes in doubt has one entry, at that moment");
     }
 }
 
@@ -760,8 +844,13 @@ impl Plain {
             return Answer::Record(Ok(record.filter(|_| !is_vacant).cloned()));
         };
         let transition = decide(record, command, self.now, self.next_fencing_token);
-        let Write::Put(next) = transition.write else {
-            return Answer::Decision(Ok((transition.decision, false)));
+        let next = match transition.write {
+            Write::Keep => return Answer::Decision(Ok((transition.decision, false))),
+            Write::Delete => {
+                self.records.remove(key);
+                return Answer::Decision(Ok((transition.decision, true)));
+            }
+            Write::Put(next) => next,
         };
         if next.fencing_token == self.next_fencing_token {
             if self.disk_full {
@@ -870,6 +959,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => any_complete().prop_map(Some),
         2 => any_renew().prop_map(Some),
         2 => any_owner().prop_map(release).prop_map(Some),
+        1 => any_force().prop_map(Some),
         1 => Just(None),
     ];
     (0..KEYS.len(), command).prop_map(|(key, command)| Step { key, command })
@@ -897,6 +987,27 @@ fn any_complete() -> impl Strategy<Value = Command> {
     let result = select(vec![Ending::Succeeded, Ending::Failed]);
     (any_owner(), result, any_span())
         .prop_map(|(number, result, retention)| ending(number, result, retention))
+}
+
+/// What an operator sends, who has seen some record or none.
+fn any_force() -> impl Strategy<Value = Command> {
+    let seen = prop_oneof![2 => Just(None), 1 => (1..9_i64).prop_map(FencingToken::new)];
+    (0..3, seen, any_complete()).prop_map(|(kind, fencing_token, complete)| {
+        let Command::Complete(complete) = complete else { unreachable!("it completes") };
+        match kind {
+            0 => Command::ForceRelease(ForceRelease { fencing_token }),
+            1 => Command::Delete(Delete { fencing_token }),
+            _ => Command::ForceComplete(ForceComplete {
+                fencing_token,
+                result: complete.result,
+                response: complete.response,
+                response_omitted: complete.response_omitted,
+                response_digest: complete.response_digest,
+                response_size_bytes: complete.response_size_bytes,
+                retention: complete.retention,
+            }),
+        }
+    })
 }
 
 fn any_renew() -> impl Strategy<Value = Command> {
@@ -937,6 +1048,12 @@ fn reserve(number: u8, lease: Span) -> Command {
     })
 }
 
+/// The same, and nobody takes over.
+fn hold(number: u8, lease: Span) -> Command {
+    let Command::Reserve(reserve) = reserve(number, lease) else { unreachable!("it reserves") };
+    Command::Reserve(Reserve { lease_expiry_action: LeaseExpiryAction::Hold, ..reserve })
+}
+
 fn complete(number: u8, retention: Span) -> Command {
     ending(number, Ending::Succeeded, retention)
 }
@@ -972,6 +1089,8 @@ fn words(changes: &[Change]) -> Vec<&'static str> {
         Change::Delete { .. } => Some("delete"),
         Change::Index { .. } => Some("index"),
         Change::Unindex { .. } => Some("unindex"),
+        Change::Hold { .. } => Some("hold"),
+        Change::Unhold { .. } => Some("unhold"),
         Change::Count { .. } => None,
     });
     words.collect()
@@ -983,7 +1102,9 @@ fn touched(changes: &[Change]) -> BTreeSet<Vec<u8>> {
         Change::Put { record_key, .. }
         | Change::Delete { record_key }
         | Change::Index { record_key, .. }
-        | Change::Unindex { record_key, .. } => Some(record_key.clone()),
+        | Change::Unindex { record_key, .. }
+        | Change::Hold { record_key, .. }
+        | Change::Unhold { record_key, .. } => Some(record_key.clone()),
         Change::Count { .. } => None,
     });
     keys.collect()

@@ -224,9 +224,9 @@ fn shows(answer: &Answer, asker: Option<OwnerToken>, durable: &[Record]) -> bool
             .filter(|it| Some(it.owner_token) == asker)
             .any(|it| matches!(it.state, State::Released { .. }) || later(it.fencing_token)),
         Answer::Decision(Decision::Refused(_)) => !durable.is_empty(),
-        Answer::Decision(Decision::InDoubt(_) | Decision::Renewed { .. })
+        Answer::Decision(Decision::InDoubt(_) | Decision::Renewed { .. } | Decision::Forced(_))
         | Answer::Decisions(_) => {
-            unreachable!("nobody here holds, renews or asks for several keys")
+            unreachable!("nobody here holds, renews, forces or asks for several keys")
         }
     }
 }

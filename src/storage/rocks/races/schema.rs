@@ -46,7 +46,10 @@ impl Tables {
                 Change::Count { namespace, usage } => {
                     disk.usages.insert(namespace.clone(), *usage);
                 }
-                Change::Index { .. } | Change::Unindex { .. } => {}
+                Change::Index { .. }
+                | Change::Unindex { .. }
+                | Change::Hold { .. }
+                | Change::Unhold { .. } => {}
             }
         }
         disk.log.push(changes.to_vec());

@@ -1,0 +1,90 @@
+//! The log of what operators force: one structured line for each command, once what it came to
+//! is durable, with the target `onced::audit`.
+//!
+//! It says who, what, why, and what was there before. The key is named by a part of its
+//! digest, as in every other message.
+
+use tracing::info;
+
+use super::decode::admin::Account;
+use super::status;
+use crate::domain::{FencingToken, Forced, ForcedOutcome, Phase, RecordKey, Refusal};
+use crate::storage::erase::Erase;
+
+/// What every line says at its end.
+const MESSAGE: &str = "an operator's command took effect";
+
+/// Writes down what `action` came to.
+pub fn forced(action: &'static str, key: &RecordKey, account: &Account, forced: &Forced) {
+    let outcome = match &forced.outcome {
+        ForcedOutcome::Released => "released",
+        ForcedOutcome::Completed(_) => "completed",
+        ForcedOutcome::Deleted => "deleted",
+        ForcedOutcome::Refused(Refusal::NotFound) => "refused: RESERVATION_NOT_FOUND",
+        ForcedOutcome::Refused(Refusal::AlreadyCompleted) => "refused: ALREADY_COMPLETED",
+        ForcedOutcome::Refused(Refusal::ResultConflict) => "refused: RESULT_CONFLICT",
+        ForcedOutcome::Refused(Refusal::RecordChanged) => "refused: RECORD_CHANGED",
+        ForcedOutcome::Refused(
+            Refusal::FingerprintMismatch | Refusal::LeaseLost | Refusal::QuotaExceeded(_),
+        ) => {
+            unreachable!("an operator needs no fingerprint, no owner token and no quota")
+        }
+    };
+    let message = match &forced.outcome {
+        ForcedOutcome::Refused(_) => "an operator's command was refused",
+        _ => MESSAGE,
+    };
+    info!(
+        target: "onced::audit",
+        action,
+        outcome,
+        operator = account.operator,
+        reason = account.reason,
+        namespace = key.namespace.as_str(),
+        key = status::key_name(key),
+        phase_before = phase_name(forced.phase_before),
+        fencing_token = forced.fencing_token.map_or(0, FencingToken::get),
+        "{message}"
+    );
+}
+
+/// Writes down that nobody knows what `action` came to: the commit failed half-way. Sent again
+/// once the store is open anew, it tells.
+pub fn unknown(action: &'static str, key: &RecordKey, account: &Account) {
+    info!(
+        target: "onced::audit",
+        action,
+        outcome = "unknown",
+        operator = account.operator,
+        reason = account.reason,
+        namespace = key.namespace.as_str(),
+        key = status::key_name(key),
+        "an operator's command may have taken effect"
+    );
+}
+
+/// Writes down that an erase began. The engine writes down how it ended.
+pub fn erase_begun(erase: &Erase) {
+    info!(
+        target: "onced::audit",
+        action = "erase_namespace",
+        outcome = "begun",
+        operator = erase.order.operator,
+        reason = erase.order.reason,
+        namespace = erase.order.namespace.as_str(),
+        erase_id = %erase.order.id,
+        fencing_token_ceiling = erase.ceiling.map_or(0, FencingToken::get),
+        "{MESSAGE}"
+    );
+}
+
+fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Vacant => "vacant",
+        Phase::Held => "held",
+        Phase::Lapsed => "lapsed",
+        Phase::InDoubt => "in_doubt",
+        Phase::Released => "released",
+        Phase::Completed => "completed",
+    }
+}

@@ -1,0 +1,157 @@
+//! Every fault of an operator's request is found, and a page token is what it was made as.
+
+use bolero::TypeGenerator;
+
+use super::*;
+use crate::api::Limits;
+use crate::fuzz::{Tally, Text, time};
+
+fn fields<T: std::fmt::Debug>(result: Result<T, Violations>) -> Vec<&'static str> {
+    result.unwrap_err().into_iter().map(|violation| violation.field).collect()
+}
+
+fn force_release() -> v1::ForceReleaseRequest {
+    v1::ForceReleaseRequest {
+        key: "order-1".into(),
+        reason: "it did not happen".into(),
+        operator: "olga".into(),
+        ..Default::default()
+    }
+}
+
+#[test]
+fn a_reason_and_an_operator_are_required_and_bounded() {
+    let of = |request| super::force_release(request).map(|(_, (_, account))| account);
+    assert_eq!(of(force_release()).unwrap().operator, "olga");
+    let full = v1::ForceReleaseRequest {
+        reason: "ü".repeat(512),
+        operator: "ü".repeat(128),
+        ..force_release()
+    };
+    assert!(of(full).is_ok());
+    for (reason, operator) in [
+        (String::new(), String::new()),
+        ("ü".repeat(513), "ü".repeat(129)),
+        ("a\nb".into(), "a\u{7f}".into()),
+    ] {
+        let wrong = v1::ForceReleaseRequest { reason, operator, ..force_release() };
+        assert_eq!(fields(of(wrong)), ["reason", "operator"]);
+    }
+}
+
+#[test]
+fn all_faults_of_a_forced_completion_are_reported_at_once() {
+    let request = v1::ForceCompleteRequest {
+        namespace: "Orders".into(),
+        fencing_token: -1,
+        result: 7,
+        retention: Some(prost_types::Duration { seconds: -1, nanos: 0 }),
+        ..Default::default()
+    };
+    assert_eq!(
+        fields(force_complete(request, &Policies::default())),
+        ["namespace", "key", "fencing_token", "reason", "operator", "result", "retention"]
+    );
+}
+
+#[test]
+fn a_forced_completion_is_bounded_like_any_other() {
+    // By what holds in its namespace, also where a strict server takes no calls there.
+    let limits = Limits { max_response_bytes: 3, ..Limits::default() };
+    let request = v1::ForceCompleteRequest {
+        key: "order-1".into(),
+        reason: "it happened".into(),
+        operator: "olga".into(),
+        result: v1::Result::Succeeded.into(),
+        response: Some(v1::Response {
+            payload: b"paid".to_vec(),
+            status_code: 201,
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let policies = Policies::new(limits, true, []);
+    let (_, (command, _)) = force_complete(request, &policies).unwrap();
+    let Command::ForceComplete(force) = command else { panic!("{command:?}") };
+    assert!(force.response_omitted && force.response.payload.is_empty());
+    assert_eq!((force.response.status_code, force.response_size_bytes), (201, 4));
+    assert_eq!(force.retention, limits.retention.default);
+}
+
+#[test]
+fn nothing_is_erased_that_is_not_named() {
+    let request = v1::EraseNamespaceRequest {
+        reason: "all of it".into(),
+        operator: "olga".into(),
+        erase_id: Uuid::nil().to_string(),
+        ..Default::default()
+    };
+    assert_eq!(fields(erase_namespace(request)), ["namespace", "erase_id"]);
+}
+
+#[test]
+fn the_size_of_a_page_is_clamped() {
+    for (page_size, limit) in [(0, 100), (1, 1), (1_000, 1_000), (1_001, 1_000)] {
+        let request = v1::ListRecordsRequest { page_size, ..Default::default() };
+        assert_eq!(list(request).unwrap().limit, limit);
+    }
+}
+
+#[derive(Clone, Debug, TypeGenerator)]
+struct Input {
+    namespace: Text,
+    prefix: Text,
+    state: i32,
+    page_size: i32,
+    token: Token,
+}
+
+#[derive(Clone, Debug, TypeGenerator)]
+enum Token {
+    None,
+    Made(Vec<u8>),
+    Any(String),
+}
+
+#[test]
+fn a_listing_is_within_all_bounds_or_a_list_of_faults() {
+    static TALLY: Tally = Tally::new();
+    bolero::check!().with_type::<Input>().with_test_time(time()).for_each(|input| {
+        let mut request = v1::ListRecordsRequest {
+            namespace: input.namespace.to_text(),
+            key_prefix: input.prefix.to_text(),
+            state: input.state % 7,
+            page_size: input.page_size,
+            page_token: String::new(),
+        };
+        let plain = list(request.clone());
+        match (&input.token, &plain) {
+            (Token::None, _) | (Token::Made(_), Err(_)) => {}
+            (Token::Made(place), Ok(listing)) => {
+                request.page_token = page_token(listing, &Place(place.clone()));
+            }
+            (Token::Any(text), _) => request.page_token.clone_from(text),
+        }
+        let listed = list(request);
+        TALLY.count(listed.is_ok());
+        match (listed, &input.token) {
+            (Ok(listing), token) => {
+                assert!((1..=1_000).contains(&listing.limit));
+                let (from, to) = listing.range();
+                assert!(listing.namespace.is_none() || to.is_some() && !from.is_empty());
+                match token {
+                    Token::Made(place) => assert_eq!(listing.after, Some(Place(place.clone()))),
+                    Token::None => assert_eq!(listing.after, None),
+                    Token::Any(_) => {}
+                }
+            }
+            (Err(violations), _) => {
+                assert!(!violations.is_empty());
+                let is_empty = matches!(&input.token, Token::Made(place) if place.is_empty());
+                let is_foreign = matches!(&input.token, Token::Any(text) if !text.is_empty());
+                assert!(plain.is_err() || is_empty || is_foreign, "{violations:?}");
+            }
+        }
+    });
+    TALLY.report("listings");
+}
