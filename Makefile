@@ -16,7 +16,7 @@ run: setup ## Start the server on 127.0.0.1:50051; ARGS="--store memory:" adds a
 test: setup ## Run all tests; ARGS="decide" picks some by name
 	@.ci/with-progress cargo test $(ARGS)
 
-proof: setup ## Attack every promise at length, about half an hour, and print what was lost
+proof: setup ## Attack every promise at length, up to an hour, and print what was lost
 	@.ci/proof
 
 # The length of the mixed load of the long run in seconds, and how many keys expire at once before.
