@@ -226,4 +226,7 @@ impl Erases {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests;

@@ -31,7 +31,7 @@ impl SmallDisk {
             return None;
         }
         // Another namespace's files are reached through its process.
-        let path = PathBuf::from(format!("/proc/{}/root/mnt", holder.id()));
+        let path = Path::new("/proc").join(holder.id().to_string()).join("root").join("mnt");
         Some(Self { holder, path })
     }
 

@@ -235,4 +235,7 @@ impl Faults {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests;

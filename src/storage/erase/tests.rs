@@ -1,9 +1,6 @@
-//! Which erase answers which order, and the stored form.
-
-use bolero::TypeGenerator;
+//! Which erase answers which order.
 
 use super::*;
-use crate::fuzz::{Harm, Tally, Text, time};
 
 fn order(namespace: &str, id: u128) -> EraseOrder {
     EraseOrder {
@@ -62,51 +59,4 @@ fn what_is_left_begins_behind_what_was_looked_at() {
     erase.done_to = b"\x04shopa".to_vec();
     assert_eq!(erase.left().unwrap().1, b"\x04shopa\0");
     assert_eq!(Erase::begun(order("shop", 1), None, at(0)).left(), None);
-}
-
-#[derive(Clone, Debug, TypeGenerator)]
-struct Input {
-    namespace: Text,
-    id: u128,
-    operator: Text,
-    reason: Text,
-    ceiling: i64,
-    began_at: i64,
-    ended_at: Option<i64>,
-    counts: (u32, u32),
-    done_to: Vec<u8>,
-    harm: Option<Harm>,
-}
-
-#[test]
-fn what_was_stored_of_an_erase_is_read_back_or_refused() {
-    static TALLY: Tally = Tally::new();
-    bolero::check!().with_type::<Input>().with_test_time(time()).for_each(|input| {
-        let Ok(namespace) = Namespace::new(input.namespace.to_text()) else { return };
-        let erase = Erase {
-            order: EraseOrder {
-                namespace,
-                id: Uuid::from_u128(input.id),
-                operator: input.operator.to_text(),
-                reason: input.reason.to_text(),
-            },
-            ceiling: FencingToken::new(input.ceiling),
-            began_at: at(input.began_at),
-            ended_at: input.ended_at.map(at),
-            erased: input.counts.0.into(),
-            unreadable: input.counts.1.into(),
-            done_to: input.done_to.clone(),
-        };
-        let mut bytes = erase.encode();
-        assert_eq!(Erase::decode(&bytes), Ok(erase));
-        if let Some(harm) = &input.harm {
-            harm.apply(&mut bytes);
-        }
-        let read = Erase::decode(&bytes);
-        TALLY.count(read.is_ok());
-        if let Ok(read) = read {
-            assert_eq!(Erase::decode(&read.encode()), Ok(read));
-        }
-    });
-    TALLY.report("erases on disk");
 }
