@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBAccess,
-    DBCompressionType, DBRawIteratorWithThreadMode, DBRecoveryMode, ErrorKind, LogLevel, Options,
+    DBCompressionType, DBRawIteratorWithThreadMode, DBRecoveryMode, ErrorKind, FlushOptions, LogLevel, Options,
     ReadOptions, WriteBatch, WriteOptions,
 };
 use tracing::error;
@@ -289,6 +289,16 @@ impl Tables {
     /// Makes everything that was written before this call durable.
     pub fn sync(&self) -> Result<(), DiskError> {
         self.perform(Operation::Sync, || self.db.flush_wal(true))
+    }
+
+    /// Brings what is in memory to tables on disk, so that the next start finds nothing in the
+    /// log that it has to do again. What is in the log is durable without it.
+    pub fn flush(&self) -> Result<(), DiskError> {
+        let families = [RECORDS, EXPIRY, HOLDS, META].map(|name| self.family(name));
+        self.db.flush_cfs_opt(&families, &FlushOptions::default()).map_err(|error| {
+            error!(%error, "the tables could not be flushed");
+            DiskError
+        })
     }
 
     /// Whether a flush or a compaction failed in the background.

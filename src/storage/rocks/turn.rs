@@ -21,8 +21,8 @@
 use std::time::Instant;
 
 use super::Core;
-use super::sync::Held;
-use super::threads::{Mutex, oneshot, thread_number, yield_now};
+use super::sync::{Held, LONE_COMMIT};
+use super::threads::{Mutex, look_for, oneshot, thread_number, yield_now};
 use crate::storage::admission::Permit;
 use crate::storage::question::{Answer, Question};
 use crate::storage::round::{Answered, Asked, Caller};
@@ -185,8 +185,12 @@ impl Turn<'_> {
     async fn lead(&mut self) {
         self.stage = self.decide();
         if let Stage::Syncing(synced) = &mut self.stage {
+            let synced = match self.core.sync.is_lone() {
+                true => look_for(LONE_COMMIT, synced).await,
+                false => synced.await.ok(),
+            };
             // Closed without a word: the engine was poisoned, and has answered them.
-            let replies = synced.await.unwrap_or_default();
+            let replies = synced.unwrap_or_default();
             self.stage = Stage::Done;
             replies.into_iter().for_each(Reply::send);
         }

@@ -356,7 +356,7 @@ impl Core {
     }
 
     /// Stores the clock as it is: an orderly end leaves nothing ahead of it, so that leases
-    /// that ended before it stay lapsed.
+    /// that ended before it stay lapsed. Then it saves the next start the work of the log.
     pub(super) fn close_tables(&self) {
         if self.sync.refusal() == Some(EngineError::Unavailable) {
             return;
@@ -366,6 +366,10 @@ impl Core {
         let exact = Meta { clock_high_water: Some(now), ..Meta::default() };
         if writer.tables.write(&[], &exact).and_then(|()| writer.tables.sync()).is_err() {
             warn!("cannot store the clock; the next start takes its high-water mark instead");
+            return;
+        }
+        if let Err(DiskError) = writer.tables.flush() {
+            warn!("the next start takes longer: it reads the log again");
         }
     }
 

@@ -1,7 +1,10 @@
 //! The primitives of `../threads.rs` as shuttle has them: each is a point at which another
 //! thread may run.
 
+use std::time::Duration;
+
 pub use shuttle::sync::{Condvar, Mutex, MutexGuard};
+use tokio::sync::oneshot::error::TryRecvError;
 
 /// Tokio's channel, with a choice of who runs before and after each of its steps. Its own
 /// steps are atomic here: tokio tests them itself.
@@ -71,6 +74,31 @@ pub async fn yield_now() {
         std::task::Poll::Pending
     })
     .await;
+}
+
+/// How often is looked here, whatever the span.
+const LOOKS: usize = 3;
+
+/// Looks whether `is_there`, a few times.
+pub fn look(_span: Duration, is_there: impl Fn() -> bool) {
+    for _ in 0..LOOKS {
+        if is_there() {
+            return;
+        }
+        pause();
+    }
+}
+
+/// Looks whether `received` is there, a few times, and sleeps then.
+pub async fn look_for<T>(_span: Duration, received: &mut oneshot::Receiver<T>) -> Option<T> {
+    for _ in 0..LOOKS {
+        match received.try_recv() {
+            Ok(value) => return Some(value),
+            Err(TryRecvError::Closed) => return None,
+            Err(TryRecvError::Empty) => yield_now().await,
+        }
+    }
+    received.await.ok()
 }
 
 /// The number of this thread among those of the test.
