@@ -1,7 +1,7 @@
 //! What the fuzz targets share. There is one for each decoder, in the module that owns it:
 //! `api/decode/fuzz.rs`, `api/decode/admin/fuzz.rs`, `storage/codec/fuzz.rs`,
-//! `storage/erase/fuzz.rs`, `storage/keys/fuzz.rs`, `config/fuzz.rs`. The name of these files is
-//! how `make proof` finds them.
+//! `storage/erase/fuzz.rs`, `storage/keys/fuzz.rs`, `config/fuzz.rs`, `access/fuzz.rs`. The name of
+//! these files is how `make proof` finds them.
 //!
 //! They run on stable in `make test`, briefly, and in `make proof` for minutes.
 //! `BOLERO_RANDOM_TEST_TIME_MS` sets another time; a failure prints its input, made small,

@@ -113,6 +113,23 @@ use crate::{
 }
 
 #[test]
+fn who_may_call_is_decided_without_grpc_and_without_the_server() {
+    everybody_keeps(access_knows_no_grpc);
+
+    let text = "\
+//! How a call is refused is said with a tonic Status, elsewhere.
+use crate::config::Fault;
+use tonic::Status;
+use crate::api::Caller;
+use crate::{domain, server};
+fn gate(headers: http::HeaderMap) {}
+struct Tonic { server: u8 }
+";
+    assert_eq!(caught(access_knows_no_grpc, "src/access/guard.rs", text), [3, 4, 5, 6]);
+    assert_eq!(caught(access_knows_no_grpc, "src/server/gate.rs", text), []);
+}
+
+#[test]
 fn the_api_knows_engines_only_by_their_trait() {
     everybody_keeps(api_knows_no_engine);
 
@@ -304,6 +321,25 @@ fn storage_knows_no_api(source: &Source) -> Vec<usize> {
     let mut lines =
         lines_with(&code, |line| names_crate(line, "tonic") || line.contains("crate::api"));
     lines.extend(imported(&code, |tree, word| tree.starts_with("crate::{") && word == "api"));
+    in_order(lines)
+}
+
+/// Principals and their rights are plain data; who turns them into headers and statuses is one
+/// layer of the server and one table of the API.
+fn access_knows_no_grpc(source: &Source) -> Vec<usize> {
+    if !source.is_within("src/access") {
+        return Vec::new();
+    }
+    let code = source.code();
+    let mut lines = lines_with(&code, |line| {
+        names_crate(line, "tonic")
+            || names_crate(line, "http")
+            || line.contains("crate::api")
+            || line.contains("crate::server")
+    });
+    lines.extend(imported(&code, |tree, word| {
+        tree.starts_with("crate::{") && ["api", "server"].contains(&word)
+    }));
     in_order(lines)
 }
 

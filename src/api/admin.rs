@@ -9,6 +9,8 @@ use std::time::Instant;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
+use super::access::{Access, Caller};
+use super::audit::Actor;
 use super::decode::Violations;
 use super::decode::admin::{self as decode, Account};
 use super::policy::Policies;
@@ -25,13 +27,19 @@ use crate::storage::{Condition, Decided, Engine, EngineError};
 pub struct AdminApi {
     engine: Arc<dyn Engine>,
     policies: Arc<Policies>,
+    access: Access,
     up_since: Instant,
 }
 
 impl AdminApi {
     /// The service over `engine`, which holds what is forced to `policies`. It is up from now on.
     pub fn new(engine: Arc<dyn Engine>, policies: Arc<Policies>) -> Self {
-        Self { engine, policies, up_since: Instant::now() }
+        Self { engine, policies, access: Access::Open, up_since: Instant::now() }
+    }
+
+    /// The same for callers with this `access`; without it, for everybody.
+    pub fn with_access(self, access: Access) -> Self {
+        Self { access, ..self }
     }
 
     /// Applies an operator's command and writes down what it came to.
@@ -39,17 +47,19 @@ impl AdminApi {
         &self,
         action: &'static str,
         deadline: Option<Instant>,
+        caller: Option<Caller>,
         decoded: Result<(RecordKey, (Command, Account)), Violations>,
     ) -> Result<(Forced, Moment), Status> {
         let (key, (command, account)) = decoded.map_err(status::invalid)?;
+        let actor = Actor { account, caller };
         let (engine, named) = (Arc::clone(&self.engine), key.clone());
         let answered = to_its_end(async move {
             let answered = engine.apply(key.clone(), command, deadline).await;
             match &answered {
                 Ok(Decided { answer: Decision::Forced(forced), .. }) => {
-                    audit::forced(action, &key, &account, forced);
+                    audit::forced(action, &key, &actor, forced);
                 }
-                Err(EngineError::OutcomeUnknown) => audit::unknown(action, &key, &account),
+                Err(EngineError::OutcomeUnknown) => audit::unknown(action, &key, &actor),
                 Ok(_) | Err(_) => {}
             }
             answered
@@ -81,7 +91,13 @@ impl AdminService for AdminApi {
         &self,
         request: Request<v1::ListRecordsRequest>,
     ) -> Result<Response<v1::ListRecordsResponse>, Status> {
-        let listing = decode::list(request.into_inner()).map_err(status::invalid)?;
+        let (_, extensions, request) = request.into_parts();
+        let reach = self.access.of(&extensions)?;
+        match request.namespace.as_str() {
+            decode::ALL_NAMESPACES => reach.to_all()?,
+            namespace => reach.to(namespace)?,
+        }
+        let listing = decode::list(request).map_err(status::invalid)?;
         let asked = listing.clone();
         let Decided { answer: page, decided_at } =
             self.engine.list(listing).await.map_err(status::unanswered)?;
@@ -110,9 +126,13 @@ impl AdminService for AdminApi {
         &self,
         request: Request<v1::ForceReleaseRequest>,
     ) -> Result<Response<v1::ForceReleaseResponse>, Status> {
-        let deadline = deadline(request.metadata());
-        let decoded = decode::force_release(request.into_inner());
-        let (forced, decided_at) = self.force("force_release", deadline, decoded).await?;
+        let (metadata, extensions, request) = request.into_parts();
+        let reach = self.access.of(&extensions)?;
+        reach.to(&request.namespace)?;
+        let deadline = deadline(&metadata);
+        let decoded = decode::force_release(request);
+        let (forced, decided_at) =
+            self.force("force_release", deadline, reach.caller(), decoded).await?;
         Ok(Response::new(v1::ForceReleaseResponse {
             state_before: encode::state(forced.phase_before).into(),
             fencing_token: encode::fencing_token(forced.fencing_token),
@@ -124,9 +144,13 @@ impl AdminService for AdminApi {
         &self,
         request: Request<v1::ForceCompleteRequest>,
     ) -> Result<Response<v1::ForceCompleteResponse>, Status> {
-        let deadline = deadline(request.metadata());
-        let decoded = decode::force_complete(request.into_inner(), &self.policies);
-        let (forced, decided_at) = self.force("force_complete", deadline, decoded).await?;
+        let (metadata, extensions, request) = request.into_parts();
+        let reach = self.access.of(&extensions)?;
+        reach.to(&request.namespace)?;
+        let deadline = deadline(&metadata);
+        let decoded = decode::force_complete(request, &self.policies);
+        let (forced, decided_at) =
+            self.force("force_complete", deadline, reach.caller(), decoded).await?;
         let ForcedOutcome::Completed(completion) = &forced.outcome else {
             return Err(mismatched());
         };
@@ -141,9 +165,13 @@ impl AdminService for AdminApi {
         &self,
         request: Request<v1::DeleteRecordRequest>,
     ) -> Result<Response<v1::DeleteRecordResponse>, Status> {
-        let deadline = deadline(request.metadata());
-        let decoded = decode::delete_record(request.into_inner());
-        let (forced, decided_at) = self.force("delete_record", deadline, decoded).await?;
+        let (metadata, extensions, request) = request.into_parts();
+        let reach = self.access.of(&extensions)?;
+        reach.to(&request.namespace)?;
+        let deadline = deadline(&metadata);
+        let decoded = decode::delete_record(request);
+        let (forced, decided_at) =
+            self.force("delete_record", deadline, reach.caller(), decoded).await?;
         Ok(Response::new(v1::DeleteRecordResponse {
             state_before: encode::state(forced.phase_before).into(),
             fencing_token: encode::fencing_token(forced.fencing_token),
@@ -155,14 +183,18 @@ impl AdminService for AdminApi {
         &self,
         request: Request<v1::EraseNamespaceRequest>,
     ) -> Result<Response<v1::EraseNamespaceResponse>, Status> {
-        let order = decode::erase_namespace(request.into_inner()).map_err(status::invalid)?;
+        let (_, extensions, request) = request.into_parts();
+        let reach = self.access.of(&extensions)?;
+        reach.to(&request.namespace)?;
+        let caller = reach.caller();
+        let order = decode::erase_namespace(request).map_err(status::invalid)?;
         let engine = Arc::clone(&self.engine);
         let answered = to_its_end(async move {
             let answered = engine.erase(order).await;
             if let Ok(Decided { answer: erasing, .. }) = &answered
                 && erasing.is_new
             {
-                audit::erase_begun(&erasing.erase);
+                audit::erase_begun(&erasing.erase, caller.as_ref());
             }
             answered
         });
@@ -177,6 +209,7 @@ impl AdminService for AdminApi {
         &self,
         request: Request<v1::DescribeNamespaceRequest>,
     ) -> Result<Response<v1::DescribeNamespaceResponse>, Status> {
+        self.access.to(request.extensions(), &request.get_ref().namespace)?;
         let namespace =
             decode::describe_namespace(request.into_inner()).map_err(status::invalid)?;
         let policy = encode::policy(&namespace, self.policies.describe(&namespace));
@@ -185,8 +218,10 @@ impl AdminService for AdminApi {
 
     async fn get_stats(
         &self,
-        _: Request<v1::GetStatsRequest>,
+        request: Request<v1::GetStatsRequest>,
     ) -> Result<Response<v1::GetStatsResponse>, Status> {
+        // They name every namespace that there is.
+        self.access.of(request.extensions())?.to_all()?;
         let stats = match self.engine.stats().await {
             Ok(Decided { answer, decided_at }) => {
                 Some(encode::stats(answer, &self.policies, decided_at))

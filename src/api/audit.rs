@@ -1,21 +1,36 @@
 //! The log of what operators force: one structured line for each command, once what it came to
 //! is durable, with the target `onced::audit`.
 //!
-//! It says who, what, why, and what was there before. The key is named by a part of its
+//! It says who (the principal by its credentials, and the operator by its own word), what, why, and
+//! what was there before. The key is named by a part of its
 //! digest, as in every other message.
 
 use tracing::info;
 
+use super::access::Caller;
 use super::decode::admin::Account;
 use super::status;
 use crate::domain::{FencingToken, Forced, ForcedOutcome, Phase, RecordKey, Refusal};
 use crate::storage::erase::Erase;
 
+/// Who forces something.
+pub struct Actor {
+    /// Who and why, in the caller's own words.
+    pub account: Account,
+    /// Who it is by its credentials, where the server asks for any.
+    pub caller: Option<Caller>,
+}
+
+/// What a line says of the one who was asked for credentials. Where nobody was, it says nothing.
+fn principal(caller: Option<&Caller>) -> Option<&str> {
+    caller.map(|Caller(principal)| principal.name())
+}
+
 /// What every line says at its end.
 const MESSAGE: &str = "an operator's command took effect";
 
 /// Writes down what `action` came to.
-pub fn forced(action: &'static str, key: &RecordKey, account: &Account, forced: &Forced) {
+pub fn forced(action: &'static str, key: &RecordKey, actor: &Actor, forced: &Forced) {
     let outcome = match &forced.outcome {
         ForcedOutcome::Released => "released",
         ForcedOutcome::Completed(_) => "completed",
@@ -38,8 +53,9 @@ pub fn forced(action: &'static str, key: &RecordKey, account: &Account, forced: 
         target: "onced::audit",
         action,
         outcome,
-        operator = account.operator,
-        reason = account.reason,
+        principal = principal(actor.caller.as_ref()),
+        operator = actor.account.operator,
+        reason = actor.account.reason,
         namespace = key.namespace.as_str(),
         key = status::key_name(key),
         phase_before = phase_name(forced.phase_before),
@@ -50,13 +66,14 @@ pub fn forced(action: &'static str, key: &RecordKey, account: &Account, forced: 
 
 /// Writes down that nobody knows what `action` came to: the commit failed half-way. Sent again
 /// once the store is open anew, it tells.
-pub fn unknown(action: &'static str, key: &RecordKey, account: &Account) {
+pub fn unknown(action: &'static str, key: &RecordKey, actor: &Actor) {
     info!(
         target: "onced::audit",
         action,
         outcome = "unknown",
-        operator = account.operator,
-        reason = account.reason,
+        principal = principal(actor.caller.as_ref()),
+        operator = actor.account.operator,
+        reason = actor.account.reason,
         namespace = key.namespace.as_str(),
         key = status::key_name(key),
         "an operator's command may have taken effect"
@@ -64,11 +81,12 @@ pub fn unknown(action: &'static str, key: &RecordKey, account: &Account) {
 }
 
 /// Writes down that an erase began. The engine writes down how it ended.
-pub fn erase_begun(erase: &Erase) {
+pub fn erase_begun(erase: &Erase, caller: Option<&Caller>) {
     info!(
         target: "onced::audit",
         action = "erase_namespace",
         outcome = "begun",
+        principal = principal(caller),
         operator = erase.order.operator,
         reason = erase.order.reason,
         namespace = erase.order.namespace.as_str(),

@@ -11,7 +11,8 @@ use prost::Message as _;
 use tonic::{Code, Response, Status};
 use tonic_types::pb::Status as StatusMessage;
 
-use super::decode::{self, Violation, Violations};
+use super::access::Reach;
+use super::decode::{self, Violation};
 use super::service::{IdempotencyApi, LargeAnswer};
 use super::status;
 use super::told::Told;
@@ -30,11 +31,14 @@ impl IdempotencyApi {
     pub(super) async fn reserve_all(
         &self,
         request: v1::BatchReserveRequest,
+        reach: Reach<'_>,
         deadline: Option<Instant>,
     ) -> Result<Response<v1::BatchReserveResponse>, Status> {
         bounded(request.items.len())?;
-        let decoded =
-            request.items.into_iter().map(|item| decode::batched_reserve(item, &self.policies));
+        let decoded = request.items.into_iter().map(|item| {
+            reach.to(&item.namespace)?;
+            decode::batched_reserve(item, &self.policies).map_err(status::invalid)
+        });
         let (settled, decided_at) = self.settle_all(decoded.collect(), deadline).await?;
         let large = replayed(&settled);
         let items = settled.into_iter().map(|item| {
@@ -51,10 +55,14 @@ impl IdempotencyApi {
     pub(super) async fn complete_all(
         &self,
         request: v1::BatchCompleteRequest,
+        reach: Reach<'_>,
         deadline: Option<Instant>,
     ) -> Result<Response<v1::BatchCompleteResponse>, Status> {
         bounded(request.items.len())?;
-        let decoded = request.items.into_iter().map(|item| decode::complete(item, &self.policies));
+        let decoded = request.items.into_iter().map(|item| {
+            reach.to(&item.namespace)?;
+            decode::complete(item, &self.policies).map_err(status::invalid)
+        });
         let (settled, decided_at) = self.settle_all(decoded.collect(), deadline).await?;
         let items = settled.into_iter().map(|item| {
             let result = match item.and_then(|told| told.completed(decided_at)) {
@@ -72,10 +80,10 @@ impl IdempotencyApi {
         Ok(Response::new(v1::BatchCompleteResponse { items: items.collect() }))
     }
 
-    /// Lets the engine decide what could be decoded, and says what became of each item.
+    /// Lets the engine decide what could be decoded and may be, and says what became of each item.
     async fn settle_all(
         &self,
-        decoded: Vec<Result<(RecordKey, Command), Violations>>,
+        decoded: Vec<Result<(RecordKey, Command), Status>>,
         deadline: Option<Instant>,
     ) -> Result<(Vec<Settled>, Moment), Status> {
         let right: Vec<_> = decoded.iter().filter_map(|item| item.as_ref().ok()).cloned().collect();
@@ -85,7 +93,7 @@ impl IdempotencyApi {
         };
         let mut decisions = answer.into_iter();
         let settled = decoded.into_iter().map(|item| {
-            let (key, command) = item.map_err(status::invalid)?;
+            let (key, command) = item?;
             let decided = decisions.next().expect("an engine answers every command");
             let decision = decided.map_err(status::unanswered)?;
             Told::of(&self.policies, &key, Some(command), decision, decided_at)

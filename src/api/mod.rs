@@ -1,12 +1,14 @@
 //! From the wire to the engine and back.
 //!
-//! A request is decoded into a command ([`decode`]: every fault is met there), the engine
+//! Whether its caller may use its namespace is asked first ([`access`]). A request is then decoded
+//! into a command ([`decode`]: every fault is met there), the engine
 //! decides, and the answer is encoded ([`encode`]) or mapped to a status ([`status`]: one
 //! table). What applies in which namespace is one table as well ([`policy`]), and [`shadow`] is
 //! what callers of shadowed ones are told. [`wait`] says how long a duplicate is parked, and
 //! `batch` does all of it for several requests in one call. Nothing here knows which engine it
 //! talks to, and nothing here decides.
 
+pub mod access;
 pub mod admin;
 pub mod policy;
 
@@ -20,6 +22,7 @@ pub mod status;
 mod told;
 pub mod wait;
 
+pub use access::{Access, Caller};
 pub use admin::AdminApi;
 pub use decode::Limits;
 pub use policy::{Policies, Policy};

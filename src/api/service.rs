@@ -6,6 +6,7 @@ use std::time::Instant;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
+use super::access::Access;
 use super::policy::Policies;
 use super::told::Told;
 use super::wait::Waits;
@@ -44,6 +45,7 @@ impl LargeAnswer {
 pub struct IdempotencyApi {
     pub(super) engine: Arc<dyn Engine>,
     pub(super) policies: Arc<Policies>,
+    pub(super) access: Access,
     waits: Waits,
 }
 
@@ -51,7 +53,12 @@ impl IdempotencyApi {
     /// The service over `engine`, which holds requests to `policies` and lets them wait as
     /// `waits` says.
     pub fn new(engine: Arc<dyn Engine>, policies: Arc<Policies>, waits: Waits) -> Self {
-        Self { engine, policies, waits }
+        Self { engine, policies, access: Access::Open, waits }
+    }
+
+    /// The same for callers with this `access`; without it, for everybody.
+    pub fn with_access(self, access: Access) -> Self {
+        Self { access, ..self }
     }
 
     /// Applies a command, at once or with `patience`. Refusals come back as statuses, everything
@@ -92,6 +99,7 @@ impl IdempotencyService for IdempotencyApi {
         request: Request<v1::ReserveRequest>,
     ) -> Result<Response<v1::ReserveResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
+        self.access.to(&extensions, &request.namespace)?;
         let deadline = deadline(&metadata);
         let (key, command, wait) =
             decode::reserve(request, &self.policies).map_err(status::invalid)?;
@@ -104,6 +112,7 @@ impl IdempotencyService for IdempotencyApi {
         &self,
         request: Request<v1::CompleteRequest>,
     ) -> Result<Response<v1::CompleteResponse>, Status> {
+        self.access.to(request.extensions(), &request.get_ref().namespace)?;
         let deadline = deadline(request.metadata());
         let (key, command) =
             decode::complete(request.into_inner(), &self.policies).map_err(status::invalid)?;
@@ -115,22 +124,25 @@ impl IdempotencyService for IdempotencyApi {
         &self,
         request: Request<v1::BatchReserveRequest>,
     ) -> Result<Response<v1::BatchReserveResponse>, Status> {
-        let deadline = deadline(request.metadata());
-        self.reserve_all(request.into_inner(), deadline).await
+        let (metadata, extensions, request) = request.into_parts();
+        let reach = self.access.of(&extensions)?;
+        self.reserve_all(request, reach, deadline(&metadata)).await
     }
 
     async fn batch_complete(
         &self,
         request: Request<v1::BatchCompleteRequest>,
     ) -> Result<Response<v1::BatchCompleteResponse>, Status> {
-        let deadline = deadline(request.metadata());
-        self.complete_all(request.into_inner(), deadline).await
+        let (metadata, extensions, request) = request.into_parts();
+        let reach = self.access.of(&extensions)?;
+        self.complete_all(request, reach, deadline(&metadata)).await
     }
 
     async fn release(
         &self,
         request: Request<v1::ReleaseRequest>,
     ) -> Result<Response<v1::ReleaseResponse>, Status> {
+        self.access.to(request.extensions(), &request.get_ref().namespace)?;
         let deadline = deadline(request.metadata());
         let (key, command) =
             decode::release(request.into_inner(), &self.policies).map_err(status::invalid)?;
@@ -142,6 +154,7 @@ impl IdempotencyService for IdempotencyApi {
         &self,
         request: Request<v1::RenewRequest>,
     ) -> Result<Response<v1::RenewResponse>, Status> {
+        self.access.to(request.extensions(), &request.get_ref().namespace)?;
         let deadline = deadline(request.metadata());
         let (key, command) =
             decode::renew(request.into_inner(), &self.policies).map_err(status::invalid)?;
@@ -154,6 +167,7 @@ impl IdempotencyService for IdempotencyApi {
         request: Request<v1::LookupRequest>,
     ) -> Result<Response<v1::LookupResponse>, Status> {
         let (metadata, extensions, request) = request.into_parts();
+        self.access.to(&extensions, &request.namespace)?;
         let deadline = deadline(&metadata);
         let (key, wait) = decode::lookup(request, &self.policies).map_err(status::invalid)?;
         let named = key.clone();

@@ -16,6 +16,7 @@ use tonic_types::{
 };
 
 use super::decode::Violations;
+use crate::access::{Principal, Unknown};
 use crate::domain::{QuotaKind, RecordKey, Refusal};
 use crate::storage::EngineError;
 
@@ -32,6 +33,34 @@ const SOON: Duration = Duration::from_millis(100);
 const LATER: Duration = Duration::from_secs(1);
 /// How soon when somebody has to make room on the disk.
 const MUCH_LATER: Duration = Duration::from_secs(10);
+
+/// Nobody knows who calls. What was shown is not repeated.
+pub fn unauthenticated(unknown: Unknown) -> Status {
+    let message = match unknown {
+        Unknown::Nothing => {
+            "the call has no credentials; send a bearer token, or show a client certificate"
+        }
+        Unknown::Malformed => "the header authorization is not one \"Bearer TOKEN\"",
+        Unknown::Token => "no principal has this bearer token",
+        Unknown::Certificate => "no principal, or more than one, has the names of the certificate",
+    };
+    Status::with_error_details(Code::Unauthenticated, message, reason("UNAUTHENTICATED"))
+}
+
+/// The caller is known, and may not make this call in any namespace.
+pub fn role_denied(principal: &Principal, call: &str) -> Status {
+    let (name, role) = (principal.name(), principal.role());
+    denied(format!("{name:?} has the role {role}, which may not call {call}"))
+}
+
+/// The caller may not use the namespace, whether or not there is anything in it.
+pub fn namespace_denied(principal: &Principal) -> Status {
+    denied(format!("{:?} may not use this namespace", principal.name()))
+}
+
+fn denied(message: String) -> Status {
+    Status::with_error_details(Code::PermissionDenied, message, reason("PERMISSION_DENIED"))
+}
 
 /// The request itself is wrong.
 pub fn invalid(violations: Violations) -> Status {

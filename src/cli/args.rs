@@ -139,12 +139,14 @@ pub(super) fn output_size(text: &str) -> Result<usize, String> {
     Ok(bytes)
 }
 
-/// Reads the address of a server, with or without `http://`.
+/// Reads the address of a server, `http://` or `https://`; without either it is the former.
 pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
     let url = match text.split_once("://") {
-        Some(("http", _)) => text.to_owned(),
+        Some(("http" | "https", _)) => text.to_owned(),
         Some((scheme, _)) => {
-            return Err(format!("has the scheme \"{scheme}\"; only http:// is spoken"));
+            return Err(format!(
+                "has the scheme \"{scheme}\"; only http:// and https:// are spoken"
+            ));
         }
         None => format!("http://{text}"),
     };

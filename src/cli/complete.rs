@@ -86,7 +86,7 @@ impl Complete {
             response: Some(self.end.response()?),
             retention: self.end.retention(),
         };
-        let remote = self.remote.remote();
+        let remote = self.remote.remote()?;
         Ok(remote
             .call(request, async |mut client: Client, request| client.complete(request).await)
             .await?)

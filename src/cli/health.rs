@@ -36,9 +36,12 @@ impl Health {
         let health = match self.check().await {
             Ok(health) => health,
             // The way in which the health service says that it knows no such service.
-            Err(status) if status.code() == Code::NotFound => ServingStatus::ServiceUnknown,
-            Err(status) => {
-                Failure::from(status).report(self.output.json);
+            Err(Failure::Call { status, .. }) if status.code() == Code::NotFound => {
+                ServingStatus::ServiceUnknown
+            }
+            Err(failure @ Failure::Usage(_)) => return failure.report(self.output.json),
+            Err(failure @ Failure::Call { .. }) => {
+                failure.report(self.output.json);
                 return Exit::Unavailable;
             }
         };
@@ -51,18 +54,18 @@ impl Health {
         if health == ServingStatus::Serving { Exit::Done } else { Exit::Unavailable }
     }
 
-    async fn check(&self) -> Result<ServingStatus, Status> {
-        let mut client = HealthClient::new(self.remote.channel());
+    async fn check(&self) -> Result<ServingStatus, Failure> {
+        let mut client = HealthClient::new(self.remote.channel()?);
         let mut request = Request::new(HealthCheckRequest { service: self.service.clone() });
         request.set_timeout(self.remote.timeout);
         let answer = tokio::time::timeout(self.remote.timeout, client.check(request)).await;
         match answer {
             Ok(Ok(answer)) => Ok(answer.into_inner().status()),
             // The channel watches the time as well, and may be first.
-            Ok(Err(status)) if status.code() != Code::Cancelled => Err(status),
+            Ok(Err(status)) if status.code() != Code::Cancelled => Err(status.into()),
             Ok(Err(_)) | Err(_) => {
                 let limit = humantime::format_duration(self.remote.timeout);
-                Err(Status::deadline_exceeded(format!("no answer within {limit}")))
+                Err(Status::deadline_exceeded(format!("no answer within {limit}")).into())
             }
         }
     }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use clap::Args;
-use tonic::Status;
 
 use super::args::{KeyArgs, OutputArgs, WaitArgs};
 use super::failure::Failure;
@@ -42,11 +41,11 @@ impl Lookup {
                 print::answer(&json::lookup(&answer), self.output.json);
                 Exit::Done
             }
-            Err(status) => Failure::from(status).report(self.output.json),
+            Err(failure) => failure.report(self.output.json),
         }
     }
 
-    async fn call(&self) -> Result<LookupResponse, Status> {
+    async fn call(&self) -> Result<LookupResponse, Failure> {
         let ask = async |remote: &Remote, wait, limit| {
             let request = LookupRequest {
                 namespace: self.key.namespace.clone(),
@@ -60,6 +59,6 @@ impl Lookup {
             let state = answer.record.as_ref()?.state();
             (state == RecordState::Held).then_some(ASK_AGAIN)
         };
-        self.remote.remote().wait(self.wait.limit(), ask, busy).await
+        Ok(self.remote.remote()?.wait(self.wait.limit(), ask, busy).await?)
     }
 }

@@ -1,8 +1,9 @@
 //! The command line: what can be typed, and which file does it.
 //!
-//! `serve` runs the server, and `inspect` reads the directory of one that is stopped. Every
-//! other command is a client that speaks gRPC to one, on a single-threaded runtime. Answers
-//! go to stdout, everything else to stderr; [`Exit`] says what each exit code means.
+//! `serve` runs the server, `inspect` reads the directory of one that is stopped, and `token`
+//! makes what callers of one show. Every other command is a client that speaks gRPC to one, on a
+//! single-threaded runtime. Answers go to stdout, everything else to stderr; [`Exit`] says what
+//! each exit code means.
 
 mod exit;
 mod print;
@@ -11,6 +12,7 @@ mod setting_flags;
 
 mod args;
 mod failure;
+mod identity;
 mod json;
 mod remote;
 mod text;
@@ -25,6 +27,7 @@ mod release;
 mod renew;
 mod reserve;
 mod run;
+mod token;
 
 #[cfg(test)]
 mod tests;
@@ -61,6 +64,7 @@ enum Command {
     Run(run::Run),
     Admin(admin::Admin),
     Health(health::Health),
+    Token(token::TokenCommand),
     Inspect(inspect::Inspect),
     Bench(bench::Bench),
 }
@@ -79,6 +83,7 @@ pub fn main() -> ExitCode {
         Command::Run(command) => block_on(command.execute()),
         Command::Admin(command) => block_on(command.execute()),
         Command::Health(command) => block_on(command.execute()),
+        Command::Token(command) => command.execute(),
         Command::Inspect(command) => command.execute(),
         Command::Bench(command) => command.execute(),
     };

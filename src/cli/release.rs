@@ -1,7 +1,6 @@
 //! `onced release`: gives a reservation back.
 
 use clap::Args;
-use tonic::Status;
 
 use super::args::{KeyArgs, OutputArgs, OwnerArgs};
 use super::failure::Failure;
@@ -34,19 +33,20 @@ impl Release {
                 print::answer(&json::release(&answer), self.output.json);
                 Exit::Done
             }
-            Err(status) => Failure::from(status).report(self.output.json),
+            Err(failure) => failure.report(self.output.json),
         }
     }
 
-    async fn call(&self) -> Result<ReleaseResponse, Status> {
+    async fn call(&self) -> Result<ReleaseResponse, Failure> {
         let request = ReleaseRequest {
             namespace: self.key.namespace.clone(),
             key: self.key.key.clone(),
             owner_token: self.owner.owner_token.clone(),
         };
-        let remote = self.remote.remote();
-        remote
+        let remote = self.remote.remote()?;
+        let answer = remote
             .call(request, async |mut client: Client, request| client.release(request).await)
-            .await
+            .await?;
+        Ok(answer)
     }
 }

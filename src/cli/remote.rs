@@ -5,15 +5,19 @@
 //! else one that doubles, and only as long as the caller's time lasts. Each try tells the
 //! server how much of that time is left.
 
+use std::error::Error;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use prost_types::Duration as WireDuration;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt as _;
 
 use super::exit::is_transport_failure;
+use super::failure::Failure;
+use super::identity::{Bearer, IdentityArgs};
 use super::{args, failure, print};
 use crate::pb::v1::admin_service_client::AdminServiceClient;
 use crate::pb::v1::idempotency_service_client::IdempotencyServiceClient;
@@ -25,11 +29,14 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(25);
 /// Where pauses stop to double.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
+/// A channel whose calls say who they come from.
+pub(super) type Link = InterceptedService<Channel, Bearer>;
+
 /// The client of the API, over one channel.
-pub(super) type Client = IdempotencyServiceClient<Channel>;
+pub(super) type Client = IdempotencyServiceClient<Link>;
 
 /// The client of the API for operators, over one channel.
-pub(super) type AdminClient = AdminServiceClient<Channel>;
+pub(super) type AdminClient = AdminServiceClient<Link>;
 
 /// Which server to ask, and how long.
 #[derive(Clone, Debug, Args)]
@@ -42,24 +49,28 @@ pub(super) struct RemoteArgs {
     /// How long to wait for the answer, tries and pauses included
     #[arg(long, value_name = "DURATION", value_parser = args::timeout, default_value = "10s")]
     pub(super) timeout: Duration,
+    #[command(flatten)]
+    identity: IdentityArgs,
 }
 
 impl RemoteArgs {
-    /// A channel to the server. It connects when it is used, and again when it broke.
-    pub(super) fn channel(&self) -> Channel {
-        self.server.connect_lazy()
+    /// A channel to the server. It connects when it is used, and again when it broke. Files that
+    /// it takes are read once.
+    pub(super) fn channel(&self) -> Result<Link, Failure> {
+        let channel = self.identity.secure(self.server.clone())?.connect_lazy();
+        Ok(Link::new(channel, self.identity.bearer()?))
     }
 
     /// The server, ready to be called.
-    pub(super) fn remote(&self) -> Remote {
-        let client = Client::new(self.channel()).max_decoding_message_size(MAX_ANSWER_BYTES);
-        Remote { client, timeout: self.timeout, is_talkative: true }
+    pub(super) fn remote(&self) -> Result<Remote, Failure> {
+        let client = Client::new(self.channel()?).max_decoding_message_size(MAX_ANSWER_BYTES);
+        Ok(Remote { client, timeout: self.timeout, is_talkative: true })
     }
 
     /// The same server's other side, for operators.
-    pub(super) fn admin(&self) -> Remote<AdminClient> {
-        let client = AdminClient::new(self.channel()).max_decoding_message_size(MAX_ANSWER_BYTES);
-        Remote { client, timeout: self.timeout, is_talkative: true }
+    pub(super) fn admin(&self) -> Result<Remote<AdminClient>, Failure> {
+        let client = AdminClient::new(self.channel()?).max_decoding_message_size(MAX_ANSWER_BYTES);
+        Ok(Remote { client, timeout: self.timeout, is_talkative: true })
     }
 }
 
@@ -163,7 +174,8 @@ impl<C: Clone> Remote<C> {
 /// as the server asks for, or else twice as long as the last time, less up to a half so
 /// that callers who failed together do not return together.
 pub(super) fn pause(status: &Status, tries: u32, random: u128) -> Option<Duration> {
-    if status.code() != Code::Unavailable && !is_transport_failure(status) {
+    let is_worth_it = status.code() == Code::Unavailable || is_transport_failure(status);
+    if !is_worth_it || is_untrusted(status) {
         return None;
     }
     if let Some(pushback) = status.metadata().get("grpc-retry-pushback-ms") {
@@ -177,6 +189,22 @@ pub(super) fn pause(status: &Status, tries: u32, random: u128) -> Option<Duratio
     let doubled = SHORTEST_PAUSE.saturating_mul(2 << tries.min(16)).min(LONGEST_PAUSE);
     let half = doubled / 2;
     Some(half + half.mul_f64((random % 1_000) as f64 / 1_000.0))
+}
+
+/// Whether TLS failed because one side does not trust the other, which no other try changes.
+fn is_untrusted(status: &Status) -> bool {
+    let mut cause: Option<&dyn Error> = status.source();
+    while let Some(error) = cause {
+        let within = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let tls = error
+            .downcast_ref::<rustls::Error>()
+            .or_else(|| within.and_then(|error| error.downcast_ref::<rustls::Error>()));
+        if let Some(rustls::Error::InvalidCertificate(_) | rustls::Error::AlertReceived(_)) = tls {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 /// `span` without what is shorter than a millisecond.

@@ -69,7 +69,7 @@ impl Renew {
             lease: self.lease.map(wire),
             checkpoint,
         };
-        let remote = self.remote.remote();
+        let remote = self.remote.remote()?;
         Ok(remote
             .call(request, async |mut client: Client, request| client.renew(request).await)
             .await?)

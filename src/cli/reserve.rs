@@ -97,7 +97,7 @@ impl Reserve {
             Some(Outcome::InProgress(it)) => Some(retry_delay(it)),
             _ => None,
         };
-        let sent = self.remote.remote().wait(self.wait.limit(), ask, busy).await;
+        let sent = self.remote.remote()?.wait(self.wait.limit(), ask, busy).await;
         sent.map_err(|status| {
             let owner_token = (Exit::of(&status) == Exit::Unavailable).then_some(owner_token);
             Failure::Call { status: Box::new(status), owner_token }

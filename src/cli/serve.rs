@@ -18,11 +18,14 @@ use crate::config::{ConfigError, Effective, LogFormat, Resolved, Settings, Sourc
 /// environment before the file, and the file before the default. Durations are written as
 /// 500ms, 30s or 24h, sizes as 64KiB, 1MiB or a number of bytes.
 ///
+/// Certificates and credentials are read again when their files change, and on SIGHUP.
+///
 /// The server stops on SIGTERM or SIGINT once it has drained; a second one ends it at once.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  onced serve --store rocksdb:/var/lib/onced --listen 0.0.0.0:50051
+  onced serve --store rocksdb:/var/lib/onced --listen 0.0.0.0:50051 \\
+      --tls-cert tls.crt --tls-key tls.key --credentials credentials.toml
   onced serve --config onced.toml --check")]
 pub(super) struct Serve {
     /// Read settings from this TOML file
@@ -41,18 +44,15 @@ pub(super) struct Serve {
 
 impl Serve {
     pub(super) fn execute(self) -> Exit {
-        let sources = Sources::gather(self.settings.0, self.config);
+        let sources = Sources::gather(self.settings.0.clone(), self.config.clone());
         let resolved = match Resolved::of(&sources) {
             Ok(resolved) => resolved,
-            Err(error) if self.json => {
-                print::answer(&faults(&error), true);
-                return Exit::Usage;
-            }
-            Err(error) => {
-                print::complain(&format!("onced: {error}"));
-                return Exit::Usage;
-            }
+            Err(error) => return self.refuse(&error),
         };
+        // What only the files can tell that the settings name.
+        if let Err(error) = crate::server::check(&resolved.settings) {
+            return self.refuse(&error);
+        }
         if self.check {
             if self.json {
                 print::answer(&in_force(&resolved), true);
@@ -69,6 +69,15 @@ impl Serve {
                 Exit::Unavailable
             }
         }
+    }
+
+    /// Says what is wrong with the settings.
+    fn refuse(&self, error: &ConfigError) -> Exit {
+        match self.json {
+            true => print::answer(&faults(error), true),
+            false => print::complain(&format!("onced: {error}")),
+        }
+        Exit::Usage
     }
 }
 

@@ -5,7 +5,7 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
 
-use crate::config::{SETTINGS, Setting};
+use crate::config::{Kind, SETTINGS, Setting};
 
 /// The settings that were given as flags, in the order of the table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,13 +14,17 @@ pub(super) struct SettingFlags(pub(super) Vec<(&'static str, String)>);
 fn flag(setting: &'static Setting) -> Arg {
     let help =
         format!("{} [default: {}] [env: {}]", setting.help, setting.default, setting.variable());
-    Arg::new(setting.name)
+    let flag = Arg::new(setting.name)
         .long(setting.flag())
         .value_name(setting.placeholder())
         .help(help)
         .help_heading(setting.group)
-        .action(ArgAction::Append)
-        .allow_hyphen_values(true)
+        .action(ArgAction::Append);
+    match setting.kind {
+        // A switch that is named is on.
+        Kind::Switch => flag.num_args(0..=1).default_missing_value("true"),
+        _ => flag.allow_hyphen_values(true),
+    }
 }
 
 impl Args for SettingFlags {

@@ -14,7 +14,7 @@ use super::failure::Failure;
 use super::remote::pause;
 use super::setting_flags::SettingFlags;
 use super::{Cli, Command, Exit, args, json, text};
-use crate::config::SETTINGS;
+use crate::config::{Kind, SETTINGS};
 use crate::pb::v1::{
     Completion, Granted, ReserveResponse, Response, Result as Outcome, reserve_response,
 };
@@ -52,13 +52,16 @@ fn the_command_line_is_consistent_and_every_command_has_an_example() {
 fn every_setting_is_a_flag_of_serve_and_reaches_the_configuration_as_text() {
     let mut line = "onced serve".to_owned();
     for setting in SETTINGS {
-        line.push_str(&format!(" --{} -1", setting.flag()));
+        // A switch takes for another flag what begins with a dash.
+        let value = if setting.kind == Kind::Switch { "perhaps" } else { "-1" };
+        line.push_str(&format!(" --{} {value}", setting.flag()));
     }
     line.push_str(" --log debug");
     let Command::Serve(serve) = parse(&line).unwrap().command else { panic!("is serve") };
     let text = format!("{serve:?}");
     for setting in SETTINGS {
-        assert!(text.contains(&format!("(\"{}\", \"-1\")", setting.name)), "{text}");
+        let value = if setting.kind == Kind::Switch { "perhaps" } else { "-1" };
+        assert!(text.contains(&format!("(\"{}\", \"{value}\")", setting.name)), "{text}");
     }
     // A flag given twice is for the configuration to refuse, with all other faults.
     assert!(text.contains("(\"log\", \"-1\"), (\"log\", \"debug\")"), "{text}");
@@ -78,7 +81,13 @@ fn what_is_typed_wrongly_is_a_usage_error() {
         "onced reserve key --lease 30",
         "onced reserve key --fingerprint 0g",
         "onced reserve key --fingerprint 00 --fingerprint-of file",
-        "onced reserve key --server https://127.0.0.1:50051",
+        "onced reserve key --server ftp://127.0.0.1:50051",
+        "onced reserve key --tls-cert tls.crt",
+        "onced reserve key --token secret",
+        "onced token new",
+        "onced token new 'two words'",
+        "onced token new shop --role king",
+        "onced token new shop --namespace Orders",
         "onced reserve key --timeout 0s",
         "onced complete key --owner-token t --result done",
         "onced complete key --owner-token t --result failed --payload a --payload-file b",
@@ -129,6 +138,10 @@ fn what_is_typed_rightly_is_taken() {
         "onced admin namespace payments --json",
         "onced admin stats --json",
         "onced health --service onced.v1.IdempotencyService",
+        "onced health --server https://onced:50051 --tls-ca ca.crt --tls-cert a.crt --tls-key a.key",
+        "onced lookup key --server https://[::1]:50051 --tls-ca ca.crt --token-file token",
+        "onced serve --insecure-any-interface --listen 0.0.0.0:50051 --strict false --admin",
+        "onced token new shop --role reader --namespace orders --namespace mail.* --write token",
         "onced run key --hold --lease 10s -- sh -c true --json",
         "onced run key --wait 0s --release-on 75,69 --on-lease-lost terminate --replay exit-code \
          --max-output 0 -qE 0 --error-exit-code 125 --no-fingerprint -- true",
@@ -148,10 +161,16 @@ fn hex_digits_are_bytes() {
 
 #[test]
 fn a_server_is_named_with_or_without_its_scheme() {
-    for text in ["http://127.0.0.1:50051", "127.0.0.1:50051", "onced.internal:50051", "[::1]:1"] {
+    for text in [
+        "http://127.0.0.1:50051",
+        "https://onced",
+        "127.0.0.1:50051",
+        "onced.internal:50051",
+        "[::1]:1",
+    ] {
         assert!(args::endpoint(text).is_ok(), "{text}");
     }
-    for text in ["", "https://onced", "unix:///run/onced.sock", "http://", "one two"] {
+    for text in ["", "ftp://onced", "unix:///run/onced.sock", "http://", "one two"] {
         assert!(args::endpoint(text).is_err(), "{text}");
     }
 }

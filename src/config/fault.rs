@@ -2,6 +2,7 @@
 //! its value came from, the problem, and what to give instead.
 
 use std::fmt;
+use std::path::Path;
 
 use super::Origin;
 
@@ -14,6 +15,14 @@ pub struct Fault {
     pub origin: Origin,
     /// What is wrong, and what to give instead.
     pub problem: String,
+}
+
+impl Fault {
+    /// What is wrong with the file at `path`, as a whole, that `setting` names.
+    pub fn of_file(setting: &str, path: &Path, problem: impl Into<String>) -> Self {
+        let origin = Origin::File { path: path.to_owned(), line: None };
+        Self { setting: setting.to_owned(), origin, problem: problem.into() }
+    }
 }
 
 impl fmt::Display for Fault {

@@ -116,6 +116,8 @@ fn is_known_elsewhere(variable: &str, value: &str) -> bool {
     let name = variable.strip_prefix(PREFIX).unwrap_or(variable);
     match name {
         "CONFIG" | "SERVER" | "OWNER_TOKEN" | "REQUIRE_CLIENTS" => return true,
+        // What clients show of themselves.
+        "TOKEN" | "TOKEN_FILE" | "TLS_CA" | "CLIENT_CERT" | "CLIENT_KEY" => return true,
         // What `onced run` tells its command, which may be a server.
         "KEY" | "NAMESPACE" | "ATTEMPT" | "FENCING_TOKEN" | "TAKEOVER" => return true,
         _ if name.starts_with("TEST_") => return true,
@@ -138,7 +140,7 @@ fn is_known_elsewhere(variable: &str, value: &str) -> bool {
 const HELP: &str = "onced serve --help lists them";
 
 /// The name that was probably meant, or else where the names are listed.
-pub(super) fn suggest(wrong: &str, names: impl Iterator<Item = String>, otherwise: &str) -> String {
+pub(crate) fn suggest(wrong: &str, names: impl Iterator<Item = String>, otherwise: &str) -> String {
     let near = names.map(|name| (strsim::damerau_levenshtein(wrong, &name), name));
     match near.min() {
         Some((distance, name)) if distance <= 3 => format!("did you mean {name}?"),
@@ -191,7 +193,7 @@ fn from_file(
 }
 
 /// The entries of a table as the file has them one after another.
-pub(super) fn in_order<'t, 'f>(
+pub(crate) fn in_order<'t, 'f>(
     table: &'t DeTable<'f>,
 ) -> Vec<(&'t Spanned<DeString<'f>>, &'t Spanned<DeValue<'f>>)> {
     let mut entries: Vec<_> = table.iter().collect();
@@ -199,7 +201,8 @@ pub(super) fn in_order<'t, 'f>(
     entries
 }
 
-fn in_file(path: &Path, text: &str, at: Option<usize>) -> Origin {
+/// The place in a file, as the line that it is on.
+pub(crate) fn in_file(path: &Path, text: &str, at: Option<usize>) -> Origin {
     let before = at.and_then(|at| text.as_bytes().get(..at));
     let line = before.map(|before| before.iter().filter(|byte| **byte == b'\n').count() + 1);
     Origin::File { path: path.to_owned(), line }

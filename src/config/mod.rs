@@ -21,6 +21,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::domain::{LeaseExpiryAction, Namespace, Span, SpanBounds};
@@ -32,8 +33,11 @@ pub use namespaces::NamespaceSettings;
 pub use resolve::{Effective, Resolved};
 pub use sources::{ConfigFile, Sources};
 pub use table::{Kind, SETTINGS, Setting, namespace_table, reference_table};
-pub use value::LogFormat;
+pub use value::{LogFormat, TlsClientAuth};
 
+pub(crate) use given::{in_file, in_order, suggest};
+pub(crate) use namespaces::quoted;
+pub(crate) use sources::read_named;
 pub(crate) use value::{Size, Timespan};
 
 /// Everything that can be set about the server, checked: each value is within its bounds.
@@ -102,6 +106,22 @@ pub struct Settings {
     pub reflection: bool,
     /// Whether namespaces that are not in `namespaces` are refused. Default: no.
     pub strict: bool,
+    /// The file of the server's certificate chain; with it the port speaks TLS, and there is a
+    /// `tls_key`. Default: none.
+    pub tls_cert: Option<PathBuf>,
+    /// The file of the key to that certificate. Default: none.
+    pub tls_key: Option<PathBuf>,
+    /// The file of the CAs that client certificates come from. Default: callers are asked for
+    /// none.
+    pub tls_client_ca: Option<PathBuf>,
+    /// Whether callers need a certificate where they are asked for one. Default: required.
+    pub tls_client_auth: TlsClientAuth,
+    /// How long a TLS handshake may take, 100 ms to 5 min. Default 10 s.
+    pub tls_handshake_timeout: Duration,
+    /// The file of principals. Default: none, and whoever reaches the port may do everything.
+    pub credentials: Option<PathBuf>,
+    /// Whether the server listens elsewhere than on loopback without credentials. Default: no.
+    pub insecure_any_interface: bool,
     /// The namespaces that the file lists. All others are held to the settings in here.
     pub namespaces: BTreeMap<Namespace, NamespaceSettings>,
     /// What is logged: the directives of a `tracing_subscriber::EnvFilter`. Default `info`.

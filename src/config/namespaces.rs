@@ -48,14 +48,19 @@ pub(super) struct GivenNamespace {
 
 /// How a fault names a setting of a namespace: as the file would have it on one line.
 pub(super) fn path_of(name: &str, setting: &str) -> String {
-    let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
-    let quoted = match !name.is_empty() && name.bytes().all(is_bare) {
-        true => name.to_owned(),
-        false => format!("{name:?}"),
-    };
+    let quoted = quoted(name);
     match setting {
         "" => format!("{TABLE}.{quoted}"),
         setting => format!("{TABLE}.{quoted}.{setting}"),
+    }
+}
+
+/// A name as a key in a file, in quotes where it needs them.
+pub(crate) fn quoted(name: &str) -> String {
+    let is_bare = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    match !name.is_empty() && name.bytes().all(is_bare) {
+        true => name.to_owned(),
+        false => format!("{name:?}"),
     }
 }
 

@@ -9,7 +9,7 @@ use super::given::{AllGiven, Given, given};
 use super::namespaces::{self, GivenNamespace, NamespaceSettings};
 use super::table::namespace_settings;
 use super::value::{LogFilter, PerCore, Size, Timespan, Value};
-use super::{ConfigError, Fault, Origin, SETTINGS, Setting, Settings, Sources};
+use super::{ConfigError, Fault, Origin, SETTINGS, Setting, Settings, Sources, TlsClientAuth};
 use crate::domain::{Namespace, SpanBounds};
 use crate::storage::Quota;
 
@@ -81,6 +81,13 @@ impl Resolved {
             admin: reader.value("admin"),
             reflection: reader.value("reflection"),
             strict: reader.value("strict"),
+            tls_cert: reader.value("tls_cert"),
+            tls_key: reader.value("tls_key"),
+            tls_client_ca: reader.value("tls_client_ca"),
+            tls_client_auth: reader.value("tls_client_auth"),
+            tls_handshake_timeout: reader.bounded::<Timespan>("tls_handshake_timeout").0,
+            credentials: reader.value("credentials"),
+            insecure_any_interface: reader.value("insecure_any_interface"),
             namespaces: BTreeMap::new(),
             log: reader.value::<LogFilter>("log").0,
             log_format: reader.value("log_format"),
@@ -91,6 +98,7 @@ impl Resolved {
         if settings.strict && namespaces.is_empty() && reader.faults.is_empty() {
             reader.refuse_all();
         }
+        reader.guard(&settings);
         let mut in_force = BTreeMap::new();
         for GivenNamespace { given, name, values } in namespaces {
             let mut of_namespace = Reader::of_namespace(given, values, &reader);
@@ -170,6 +178,60 @@ impl Reader {
                       them in the file, each as [namespaces.NAME]"
                 .to_owned(),
         });
+    }
+
+    /// Settings that say who may call go together, and a port that others reach has callers who
+    /// are known.
+    fn guard(&mut self, settings: &Settings) {
+        let (cert, key) = (settings.tls_cert.is_some(), settings.tls_key.is_some());
+        let ca = settings.tls_client_ca.is_some();
+        let is_optional = settings.tls_client_auth == TlsClientAuth::Optional;
+        let is_reached = !settings.listen.ip().to_canonical().is_loopback();
+        let is_open = settings.credentials.is_none() && !settings.insecure_any_interface;
+        let checks: [(bool, &str, &[&str], &str); 5] = [
+            (
+                cert && !key,
+                "tls_cert",
+                &["tls_key"],
+                "is given, and tls_key is not; give both or neither",
+            ),
+            (
+                key && !cert,
+                "tls_key",
+                &["tls_cert"],
+                "is given, and tls_cert is not; give both or neither",
+            ),
+            (
+                ca && !cert && !key,
+                "tls_client_ca",
+                &["tls_cert", "tls_key"],
+                "is given, and tls_cert is not; without TLS there are no client certificates",
+            ),
+            (
+                is_optional && !ca,
+                "tls_client_auth",
+                &["tls_client_ca"],
+                "means nothing without tls_client_ca, which says whose certificates are asked for",
+            ),
+            (
+                is_reached && is_open,
+                "listen",
+                &["credentials", "insecure_any_interface"],
+                "is not on loopback, and without credentials whoever reaches it may do everything; \
+                 name a file of credentials, or listen on 127.0.0.1, or say \
+                 insecure_any_interface = true",
+            ),
+        ];
+        // What cannot be read is not held against what goes with it.
+        let unread: Vec<_> = self.faults.iter().map(|fault| fault.setting.clone()).collect();
+        for (is_wrong, name, others, problem) in checks {
+            if is_wrong && !others.iter().any(|other| unread.iter().any(|it| it == other)) {
+                let effective = self.in_force(name);
+                let (origin, value) = (effective.origin.clone(), &effective.value);
+                let problem = format!("\"{value}\" {problem}");
+                self.faults.push(Fault { setting: name.to_owned(), origin, problem });
+            }
+        }
     }
 
     fn in_force(&self, name: &str) -> &Effective {

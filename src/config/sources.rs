@@ -2,8 +2,11 @@
 //! the configuration that looks at the process and at the disk.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::{env, fs};
+
+use super::Fault;
 
 /// What every setting's variable begins with.
 pub(super) const PREFIX: &str = "ONCED_";
@@ -38,6 +41,21 @@ impl Sources {
             .collect();
         let path = config.or_else(|| env::var_os("ONCED_CONFIG").map(PathBuf::from));
         Self { flags, environment, file: path.map(ConfigFile::read) }
+    }
+}
+
+/// What is in the file at `path` that `setting` names: at most 1 MiB, or it is at fault.
+pub(crate) fn read_named(setting: &str, path: &Path) -> Result<Vec<u8>, Fault> {
+    const MAX_BYTES: u64 = 1 << 20;
+    let mut bytes = Vec::new();
+    let read =
+        fs::File::open(path).and_then(|file| file.take(MAX_BYTES + 1).read_to_end(&mut bytes));
+    match read {
+        Err(error) => Err(Fault::of_file(setting, path, format!("cannot be read: {error}"))),
+        Ok(count) if count as u64 > MAX_BYTES => {
+            Err(Fault::of_file(setting, path, "is larger than 1MiB"))
+        }
+        Ok(_) => Ok(bytes),
     }
 }
 

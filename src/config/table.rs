@@ -50,9 +50,12 @@ pub enum Kind {
     Choice(&'static str, &'static str),
     /// Directives that say what is logged.
     LogFilter,
+    /// The path of a file, or `off`.
+    FileOrOff,
 }
 
 const SERVER: &str = "Server";
+const ACCESS: &str = "Who may call";
 const LEASES: &str = "Leases and retention";
 const LIMITS: &str = "Limits";
 const CONNECTIONS: &str = "Connections";
@@ -78,8 +81,8 @@ impl Setting {
 }
 
 use Kind::{
-    Address, Choice, Duration, DurationOrOff, LogFilter, Number, NumberOrOff, PerCore, Size,
-    SizeOrOff, Store, Switch,
+    Address, Choice, Duration, DurationOrOff, FileOrOff, LogFilter, Number, NumberOrOff, PerCore,
+    Size, SizeOrOff, Store, Switch,
 };
 
 /// Every setting of the server, in the order in which people read about them.
@@ -93,12 +96,29 @@ pub const SETTINGS: &[Setting] = &[
         "Single-threaded runtimes that connections are spread over; one per core")
         .within("1", "256"),
     row(SERVER, "admin", Switch, "true",
-        "Serve onced.v1.AdminService, with which operators list, force and erase; whoever reaches \
-         the port may call it"),
+        "Serve onced.v1.AdminService, with which operators list, force and erase; without \
+         credentials whoever reaches the port may call it"),
     row(SERVER, "reflection", Switch, "true",
         "Serve gRPC reflection, so that grpcurl needs no proto files"),
     row(SERVER, "strict", Switch, "false",
         "Refuse namespaces that the file does not list"),
+
+    row(ACCESS, "tls_cert", FileOrOff, "off",
+        "The server's certificate, and what it was issued by, in PEM; with it the port speaks TLS \
+         alone. Read again when it changes, as are the other files"),
+    row(ACCESS, "tls_key", FileOrOff, "off",
+        "The private key to that certificate, in PEM"),
+    row(ACCESS, "tls_client_ca", FileOrOff, "off",
+        "The CAs that client certificates come from, in PEM; with it callers are asked for one"),
+    row(ACCESS, "tls_client_auth", Choice("required", "optional"), "required",
+        "Whether callers that are asked for a certificate need one, or may come with a token alone"),
+    row(ACCESS, "tls_handshake_timeout", Duration, "10s",
+        "How long a TLS handshake may take").within("100ms", "5m"),
+    row(ACCESS, "credentials", FileOrOff, "off",
+        "The principals that may call, in TOML; without it whoever reaches the port may do \
+         everything"),
+    row(ACCESS, "insecure_any_interface", Switch, "false",
+        "Listen elsewhere than on loopback without credentials"),
 
     row(LEASES, "lease_default", Duration, "30s",
         "The lease of a request that names none").within("1ms", "366d"),
@@ -236,6 +256,7 @@ impl Setting {
             Switch => "true|false".to_owned(),
             Choice(one, other) => format!("{one}|{other}"),
             LogFilter => "DIRECTIVES".to_owned(),
+            FileOrOff => "FILE|off".to_owned(),
         }
     }
 
@@ -253,6 +274,7 @@ impl Setting {
             SizeOrOff => "give off or a size such as 64KiB, 1MiB or a number of bytes".to_owned(),
             Switch => "give true or false".to_owned(),
             Choice(one, other) => format!("give {one} or {other}"),
+            FileOrOff => "give off or the path of a file".to_owned(),
             LogFilter => {
                 "give off, error, warn, info, debug or trace, or MODULE=LEVEL, with commas between"
                     .to_owned()

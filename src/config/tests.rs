@@ -54,6 +54,11 @@ fn nothing_given_is_the_documented_default() {
     assert_eq!(settings.keepalive_timeout, Duration::from_secs(20));
     assert!(settings.reflection);
     assert!(!settings.strict);
+    assert!(settings.tls_cert.is_none() && settings.tls_key.is_none());
+    assert!(settings.tls_client_ca.is_none() && settings.credentials.is_none());
+    assert_eq!(settings.tls_client_auth, TlsClientAuth::Required);
+    assert_eq!(settings.tls_handshake_timeout, Duration::from_secs(10));
+    assert!(!settings.insecure_any_interface);
     assert!(settings.namespaces.is_empty());
     assert_eq!(settings.log, "info");
     assert_eq!(settings.log_format, LogFormat::Text);
@@ -139,6 +144,7 @@ fn a_file_holds_every_kind_of_value() {
     let settings = Settings::resolve(&file(
         r#"
         listen = "[::]:50052"
+        insecure_any_interface = true
         store = "memory:"
         runtimes = "cores"
         reflection = false
@@ -249,11 +255,69 @@ fn spans_have_to_be_in_order() {
 }
 
 #[test]
+fn only_with_credentials_or_in_so_many_words_others_than_this_host_are_served() {
+    for address in ["0.0.0.0:50051", "[::]:50051", "192.0.2.1:50051", "[::ffff:192.0.2.1]:50051"] {
+        assert_eq!(
+            faults(&flags(&[("listen", address)])),
+            [format!(
+                "listen (from --listen): \"{address}\" is not on loopback, and without credentials \
+                 whoever reaches it may do everything; name a file of credentials, or listen on \
+                 127.0.0.1, or say insecure_any_interface = true"
+            )]
+        );
+        let known = [("listen", address), ("credentials", "credentials.toml")];
+        assert!(Settings::resolve(&flags(&known)).is_ok());
+        let said = [("listen", address), ("insecure_any_interface", "true")];
+        assert!(Settings::resolve(&flags(&said)).is_ok());
+    }
+    for address in ["127.0.0.1:50051", "127.8.8.8:50051", "[::1]:50051", "[::ffff:127.0.0.1]:1"] {
+        assert!(Settings::resolve(&flags(&[("listen", address)])).is_ok(), "{address}");
+    }
+    // Whether there are credentials is not known, so the address is not held against them.
+    let unread = faults(&flags(&[("listen", "0.0.0.0:1"), ("credentials", "")]));
+    assert_eq!(
+        unread,
+        ["credentials (from --credentials): \"\" is empty; give off or the path of a file"]
+    );
+}
+
+#[test]
+fn what_belongs_together_for_tls_is_given_together() {
+    for (given, problem) in [
+        ("tls_cert", "is given, and tls_key is not; give both or neither"),
+        ("tls_key", "is given, and tls_cert is not; give both or neither"),
+        (
+            "tls_client_ca",
+            "is given, and tls_cert is not; without TLS there are no client certificates",
+        ),
+    ] {
+        let setting = Setting::named(given).unwrap();
+        assert_eq!(
+            faults(&flags(&[(given, "a.pem")])),
+            [format!("{given} (from --{}): \"a.pem\" {problem}", setting.flag())]
+        );
+    }
+    assert_eq!(
+        faults(&flags(&[("tls_client_auth", "optional"), ("tls_key", "a"), ("listen", "[::]:1")]))
+            .len(),
+        3
+    );
+    let all = [("tls_cert", "a"), ("tls_key", "b"), ("tls_client_ca", "c")];
+    let settings = Settings::resolve(&flags(&all)).unwrap();
+    assert_eq!(settings.tls_client_ca, Some(PathBuf::from("c")));
+}
+
+#[test]
 fn variables_of_others_are_left_alone() {
     let others = [
         ("ONCED_CONFIG", "onced.toml"),
         ("ONCED_SERVER", "http://127.0.0.1:50051"),
         ("ONCED_OWNER_TOKEN", "secret"),
+        ("ONCED_TOKEN", "secret"),
+        ("ONCED_TOKEN_FILE", "shop.token"),
+        ("ONCED_TLS_CA", "ca.crt"),
+        ("ONCED_CLIENT_CERT", "shop.crt"),
+        ("ONCED_CLIENT_KEY", "shop.key"),
         ("ONCED_REQUIRE_CLIENTS", "1"),
         ("ONCED_TEST_SEED", "42"),
         ("ONCED_KEY", "report"),

@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::num::{IntErrorKind, ParseIntError};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
@@ -252,6 +253,45 @@ impl Value for LogFormat {
             Self::Text => "text".to_owned(),
             Self::Json => "json".to_owned(),
         }
+    }
+}
+
+/// Whether callers need a client certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsClientAuth {
+    /// They do.
+    Required,
+    /// They may show one.
+    Optional,
+}
+
+impl Value for TlsClientAuth {
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "required" => Ok(Self::Required),
+            "optional" => Ok(Self::Optional),
+            _ => Err("is neither required nor optional".to_owned()),
+        }
+    }
+
+    fn show(&self) -> String {
+        match self {
+            Self::Required => "required".to_owned(),
+            Self::Optional => "optional".to_owned(),
+        }
+    }
+}
+
+impl Value for PathBuf {
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "" => Err("is empty".to_owned()),
+            text => Ok(Self::from(text)),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.display().to_string()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Connections: how they are accepted, counted and dealt out to the runtimes.
 
 use std::io;
-use std::net::TcpListener as StdTcpListener;
+use std::net::{IpAddr, TcpListener as StdTcpListener};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 use tracing::warn;
 
@@ -23,6 +24,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Accepted {
     /// The socket, not bound to any runtime.
     pub socket: std::net::TcpStream,
+    /// Where it comes from.
+    pub source: IpAddr,
     /// Its place among all connections.
     pub permit: OwnedSemaphorePermit,
 }
@@ -67,35 +70,44 @@ impl Acceptor {
     }
 
     async fn accept(&self) -> io::Result<Option<Accepted>> {
-        let (socket, _) = self.listener.accept().await?;
+        let (socket, from) = self.listener.accept().await?;
         let Ok(permit) = Arc::clone(&self.places).try_acquire_owned() else {
             return Ok(None);
         };
         // Without it, an answer waits 40 ms for the caller's acknowledgement of the last.
         socket.set_nodelay(true)?;
-        Ok(Some(Accepted { socket: socket.into_std()?, permit }))
+        Ok(Some(Accepted { socket: socket.into_std()?, source: from.ip(), permit }))
     }
+}
+
+/// What goes over the socket. Which of both it is costs a comparison with each read and write.
+pub enum Wire {
+    /// What is served.
+    Plain(TcpStream),
+    /// TLS, once hands are shaken. It holds keys and buffers, and would make each of the others as
+    /// large.
+    Tls(Box<TlsStream<TcpStream>>),
 }
 
 /// A socket that says when it is closed.
 pub struct Connection {
-    socket: TcpStream,
+    wire: Wire,
     waiting: WaitingPlaces,
     _permit: OwnedSemaphorePermit,
     _closed: oneshot::Sender<()>,
 }
 
 impl Connection {
-    /// Takes `accepted` over on this runtime; at most `max_waiting` of its calls may be parked at
-    /// a time. The receiver resolves when it is closed.
+    /// A connection in its place; at most `max_waiting` of its calls may be parked at a time. The
+    /// receiver resolves when it is closed.
     pub fn new(
-        accepted: Accepted,
+        wire: Wire,
+        permit: OwnedSemaphorePermit,
         max_waiting: usize,
-    ) -> io::Result<(Self, oneshot::Receiver<()>)> {
-        let socket = TcpStream::from_std(accepted.socket)?;
+    ) -> (Self, oneshot::Receiver<()>) {
         let waiting = WaitingPlaces::new(max_waiting);
         let (closed, is_closed) = oneshot::channel();
-        Ok((Self { socket, waiting, _permit: accepted.permit, _closed: closed }, is_closed))
+        (Self { wire, waiting, _permit: permit, _closed: closed }, is_closed)
     }
 }
 
@@ -114,7 +126,10 @@ impl AsyncRead for Connection {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(cx, buf)
+        match &mut self.wire {
+            Wire::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
+            Wire::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
     }
 }
 
@@ -124,15 +139,24 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, buf)
+        match &mut self.wire {
+            Wire::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
+            Wire::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+        match &mut self.wire {
+            Wire::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Wire::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+        match &mut self.wire {
+            Wire::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Wire::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
     }
 
     fn poll_write_vectored(
@@ -140,10 +164,16 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
+        match &mut self.wire {
+            Wire::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
+            Wire::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
+        match &self.wire {
+            Wire::Plain(socket) => socket.is_write_vectored(),
+            Wire::Tls(stream) => stream.is_write_vectored(),
+        }
     }
 }

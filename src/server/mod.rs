@@ -2,7 +2,8 @@
 //!
 //! One acceptor (`connection.rs`) hands connections in turn to one single-threaded runtime
 //! per core (`runtimes.rs`); `health.rs` tells orchestrators what the engine's condition
-//! means; `recovery.rs` answers while the store is still being opened.
+//! means; `recovery.rs` answers while the store is still being opened; `security.rs` is what stands
+//! between the port and its callers: TLS (`handshake.rs`), and who may call (`gate.rs`).
 //!
 //! # Why one runtime per core
 //!
@@ -21,9 +22,12 @@
 
 mod budget;
 mod connection;
+mod gate;
+mod handshake;
 mod health;
 mod recovery;
 mod runtimes;
+mod security;
 
 use std::future::Future;
 use std::net::TcpListener;
@@ -41,10 +45,11 @@ use self::connection::Acceptor;
 use self::health::Health;
 use self::recovery::RecoveringEngine;
 use self::runtimes::{Runtimes, Stage};
+use self::security::Security;
 use crate::api::shadow::ShadowLog;
-use crate::api::{AdminApi, IdempotencyApi, Limits, Policies, Policy, Waits};
+use crate::api::{Access, AdminApi, IdempotencyApi, Limits, Policies, Policy, Waits};
 use crate::clock::SystemClock;
-use crate::config::{NamespaceSettings, Settings};
+use crate::config::{ConfigError, NamespaceSettings, Settings};
 use crate::pb::v1;
 use crate::pb::v1::admin_service_server::AdminServiceServer;
 use crate::pb::v1::idempotency_service_server::IdempotencyServiceServer;
@@ -59,12 +64,21 @@ const SHADOW_LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// How long runtimes may take to end once their connections are cut off.
 const CUT_LIMIT: Duration = Duration::from_secs(1);
 
+/// Checks what only the files can tell that the settings name: certificates, keys, credentials.
+///
+/// # Errors
+///
+/// If any of them is at fault, with all faults.
+pub fn check(settings: &Settings) -> Result<(), ConfigError> {
+    Security::load(settings).map(drop)
+}
+
 /// Serves until SIGTERM or SIGINT, and returns once everything acknowledged is durable and
 /// the store is closed. A second signal ends the process at once.
 ///
 /// # Errors
 ///
-/// If the address or the store cannot be had, with a message that says what to change.
+/// If the address, the store or a file cannot be had, with a message that says what to change.
 pub fn serve(settings: &Settings) -> anyhow::Result<()> {
     let listener = TcpListener::bind(settings.listen).with_context(|| {
         format!(
@@ -114,6 +128,7 @@ async fn run(
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
+    let security = Security::load(settings)?;
     let engine = RecoveringEngine::new();
     let health = Health::not_serving(settings.admin).await;
     let (set_stage, stage) = watch::channel(Stage::Serving);
@@ -121,8 +136,10 @@ async fn run(
     let waits = Waits::until(draining);
     let policies = Arc::new(policies(settings));
     let shadow_log = tokio::spawn(log_shadows(Arc::clone(&policies), SHADOW_LOG_INTERVAL));
-    let routes = routes(settings, Arc::new(engine.clone()), policies, waits, &health)?;
-    let runtimes = Runtimes::start(settings, &routes, &stage)?;
+    let access = security.guard().map_or(Access::Open, Access::Guarded);
+    let routes = routes(settings, Arc::new(engine.clone()), policies, access, waits, &health)?;
+    let runtimes = Runtimes::start(settings, &security, &routes, &stage)?;
+    let watching = tokio::spawn(security.watch());
     let acceptor = Acceptor::new(listener, settings.max_connections)?;
     let accepting = tokio::spawn(acceptor.run(runtimes.clone(), stage));
 
@@ -153,6 +170,7 @@ async fn run(
         ended(&runtimes, CUT_LIMIT).await;
     }
     drop(sweeper);
+    watching.abort();
     shadow_log.abort();
     let _ = shadow_log.await;
     // Blocks until the last answers are durable; there is nothing else left to run here.
@@ -246,16 +264,17 @@ fn routes(
     settings: &Settings,
     engine: Arc<dyn Engine>,
     policies: Arc<Policies>,
+    access: Access,
     waits: Waits,
     health: &Health,
 ) -> anyhow::Result<Routes> {
-    let (for_admin, its_policies) = (Arc::clone(&engine), Arc::clone(&policies));
-    let api = IdempotencyServiceServer::new(IdempotencyApi::new(engine, policies, waits))
-        .max_decoding_message_size(MAX_REQUEST_BYTES);
+    let admin = AdminApi::new(Arc::clone(&engine), Arc::clone(&policies));
+    let admin = admin.with_access(access.clone());
+    let api = IdempotencyApi::new(engine, policies, waits).with_access(access);
+    let api = IdempotencyServiceServer::new(api).max_decoding_message_size(MAX_REQUEST_BYTES);
     let mut routes = Routes::new(api).add_service(health.service());
     if settings.admin {
-        let admin = AdminServiceServer::new(AdminApi::new(for_admin, its_policies))
-            .max_decoding_message_size(MAX_REQUEST_BYTES);
+        let admin = AdminServiceServer::new(admin).max_decoding_message_size(MAX_REQUEST_BYTES);
         routes = routes.add_service(admin);
     }
     if settings.reflection {
@@ -315,8 +334,25 @@ fn announce(address: std::net::SocketAddr, settings: &Settings) {
         }
         StoreUrl::Memory => warn!("records are kept in memory and are gone with this process"),
     }
+    if settings.credentials.is_some() && settings.tls_cert.is_none() {
+        warn!(
+            "credentials travel in clear; set tls_cert and tls_key unless something else encrypts"
+        );
+    }
+    if settings.credentials.is_none() && !address.ip().to_canonical().is_loopback() {
+        warn!("whoever reaches {address} may do everything: there are no credentials");
+    }
+    let encryption = match settings.tls_cert {
+        Some(_) => "-cacert CA.pem",
+        None => "-plaintext",
+    };
+    let token = match settings.credentials {
+        Some(_) => " -H \"authorization: Bearer $ONCED_TOKEN\"",
+        None => "",
+    };
     info!(%address, "listening; a first call:");
     info!(
-        "grpcurl -plaintext -d '{{\"key\": \"order-1\"}}' {address} onced.v1.IdempotencyService/Reserve"
+        "grpcurl {encryption}{token} -d '{{\"key\": \"order-1\"}}' {address} \
+         onced.v1.IdempotencyService/Reserve"
     );
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_stream::StreamExt as _;
@@ -15,7 +16,11 @@ use tracing::{debug, warn};
 use uuid::Uuid;
 
 use super::budget::{Budget, Within};
-use super::connection::{Accepted, Connection};
+use super::connection::{Accepted, Connection, Wire};
+use super::gate::Gate;
+use super::handshake::Handshakes;
+use super::security::Security;
+use crate::access::Guard;
 use crate::config::Settings;
 
 /// The flow-control windows of a connection and of each call on it, in bytes. Fixed: with
@@ -54,6 +59,8 @@ struct Serving {
     routes: Routes,
     stage: watch::Receiver<Stage>,
     budget: Within,
+    handshakes: Option<Handshakes>,
+    guard: Option<Arc<Guard>>,
     max_concurrent_streams: u32,
     max_waiting: usize,
     connection_max_age: Option<Duration>,
@@ -66,6 +73,7 @@ impl Runtimes {
     /// every connection is closed or cut off.
     pub fn start(
         settings: &Settings,
+        security: &Security,
         routes: &Routes,
         stage: &watch::Receiver<Stage>,
     ) -> io::Result<Self> {
@@ -73,6 +81,8 @@ impl Runtimes {
             routes: routes.clone(),
             stage: stage.clone(),
             budget: Within(Budget::new(settings.max_large_message_bytes)),
+            handshakes: security.handshakes(),
+            guard: security.guard(),
             max_concurrent_streams: settings.max_concurrent_streams,
             // Were all calls of a connection parked, the one that ends their wait could not come.
             max_waiting: settings
@@ -156,10 +166,23 @@ impl Serving {
     ///
     /// Each has a tonic server of its own, because only so can each have an age of its own.
     async fn serve(mut self, accepted: Accepted) {
-        let (connection, closed) = match Connection::new(accepted, self.max_waiting) {
-            Ok(taken) => taken,
+        let Accepted { socket, source, permit } = accepted;
+        let socket = match TcpStream::from_std(socket) {
+            Ok(socket) => socket,
             Err(error) => return warn!(%error, "cannot take a connection over"),
         };
+        let (wire, certificate) = match &self.handshakes {
+            None => (Wire::Plain(socket), None),
+            Some(handshakes) => tokio::select! {
+                shaken = handshakes.shake(socket, source) => match shaken {
+                    Some(shaken) => shaken,
+                    None => return,
+                },
+                _ = self.stage.wait_for(|stage| *stage > Stage::Serving) => return,
+            },
+        };
+        let gate = Gate::before(self.guard.as_ref(), source, certificate);
+        let (connection, closed) = Connection::new(wire, permit, self.max_waiting);
         let mut server = Server::builder()
             .initial_connection_window_size(CONNECTION_WINDOW)
             .initial_stream_window_size(STREAM_WINDOW)
@@ -181,7 +204,7 @@ impl Serving {
                 _ = self.stage.wait_for(|stage| *stage > Stage::Serving) => {}
             }
         };
-        let mut server = server.layer(self.budget);
+        let mut server = server.layer(gate).layer(self.budget);
         let served = server.add_routes(self.routes).serve_with_incoming_shutdown(incoming, ended);
         if let Err(error) = served.await {
             debug!(%error, "a connection failed");

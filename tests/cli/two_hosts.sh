@@ -170,7 +170,7 @@ tell() {
     make_host host-b 2
     write_job
     : >"$journal"
-    "$onced" serve --listen 0.0.0.0:50051 --store "rocksdb:$directory/data" \
+    "$onced" serve --listen 0.0.0.0:50051 --insecure-any-interface --store "rocksdb:$directory/data" \
         2>"$directory/server.log" &
     until_true "$onced" health --timeout 1s >/dev/null 2>&1
     boot host-a 1

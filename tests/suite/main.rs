@@ -1,8 +1,11 @@
 //! The fast suite: one binary, so that it links once. Each module is one kind of promise.
 //! What needs the real binary, or minutes, lives elsewhere.
 
+mod access;
 mod admin;
 mod batches;
+#[path = "../harness/certificates.rs"]
+mod certificates;
 mod conformance;
 mod decide_force;
 mod decide_model;
@@ -22,4 +25,5 @@ mod readme;
 mod server;
 mod stalled;
 mod story;
+mod tls;
 mod waits;

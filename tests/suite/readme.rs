@@ -1,5 +1,8 @@
 //! What the README says of the code, held against the code.
 
+use std::path::Path;
+
+use onced::access::Credentials;
 use onced::config::{ConfigFile, Settings, Sources, namespace_table, reference_table};
 
 #[test]
@@ -18,4 +21,13 @@ fn the_settings_file_in_the_readme_is_one() {
     let file = ConfigFile { path: "onced.toml".into(), text: Ok(text.to_owned()) };
     let settings = Settings::resolve(&Sources { file: Some(file), ..Sources::default() }).unwrap();
     assert!(settings.strict && settings.namespaces.len() == 3);
+}
+
+#[test]
+fn the_credentials_in_the_readme_are_a_file_of_credentials() {
+    let readme = include_str!("../../README.md");
+    let (_, rest) = readme.split_once("```toml\n# credentials.toml\n").unwrap();
+    let (text, _) = rest.split_once("```").unwrap();
+    let credentials = Credentials::read(Path::new("credentials.toml"), text, true).unwrap();
+    assert_eq!(credentials.principals(), 2);
 }

@@ -28,7 +28,7 @@ pub const MAX_OPERATOR_CHARS: usize = 128;
 const PAGE_SIZE: (usize, usize) = (1_000, 100);
 
 /// The namespace that stands for all of them; no namespace has this name.
-const ALL_NAMESPACES: &str = "*";
+pub const ALL_NAMESPACES: &str = "*";
 
 /// What page tokens begin with.
 const TOKEN_VERSION: u8 = 1;

@@ -49,7 +49,7 @@ impl ConfirmArgs {
             wait_timeout: None,
         };
         let found = remote
-            .remote()
+            .remote()?
             .call(request, async |mut client: Client, request| client.lookup(request).await)
             .await;
         let found = match found {

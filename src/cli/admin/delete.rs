@@ -34,7 +34,7 @@ impl Delete {
             operator: self.force.account.operator.clone(),
             fencing_token,
         };
-        let remote = self.force.remote.admin();
+        let remote = self.force.remote.admin()?;
         let answer = remote
             .call(request, async |mut client: AdminClient, request| {
                 client.delete_record(request).await

@@ -64,7 +64,7 @@ impl Erase {
         if !self.yes && !ask_for_name(&self.namespace)? {
             return Ok(None);
         }
-        let remote = self.remote.admin();
+        let remote = self.remote.admin()?;
         let request = EraseNamespaceRequest {
             namespace: self.namespace.clone(),
             reason: self.account.reason.clone(),

@@ -41,7 +41,7 @@ impl ForceComplete {
             response: Some(self.end.response()?),
             retention: self.end.retention(),
         };
-        let remote = self.force.remote.admin();
+        let remote = self.force.remote.admin()?;
         let answer = remote
             .call(request, async |mut client: AdminClient, request| {
                 client.force_complete(request).await

@@ -35,7 +35,7 @@ impl ForceRelease {
             operator: self.force.account.operator.clone(),
             fencing_token,
         };
-        let remote = self.force.remote.admin();
+        let remote = self.force.remote.admin()?;
         let answer = remote
             .call(request, async |mut client: AdminClient, request| {
                 client.force_release(request).await

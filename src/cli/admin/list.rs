@@ -2,7 +2,6 @@
 
 use clap::{Args, ValueEnum};
 use serde_json::Value;
-use tonic::Status;
 
 use crate::cli::args::OutputArgs;
 use crate::cli::failure::Failure;
@@ -75,12 +74,12 @@ impl List {
     pub(super) async fn execute(self) -> Exit {
         match self.list().await {
             Ok(()) => Exit::Done,
-            Err(status) => Failure::from(status).report(self.output.json),
+            Err(failure) => failure.report(self.output.json),
         }
     }
 
-    async fn list(&self) -> Result<(), Status> {
-        let remote = self.remote.admin();
+    async fn list(&self) -> Result<(), Failure> {
+        let remote = self.remote.admin()?;
         let mut request = ListRecordsRequest {
             namespace: if self.all_namespaces { "*" } else { &self.namespace }.to_owned(),
             key_prefix: self.prefix.clone(),

@@ -1,7 +1,6 @@
 //! `onced admin namespace`: shows what applies in a namespace.
 
 use clap::Args;
-use tonic::Status;
 
 use crate::cli::args::OutputArgs;
 use crate::cli::failure::Failure;
@@ -32,17 +31,18 @@ impl Namespace {
                 print::answer(&json::policy(&answer), self.output.json);
                 Exit::Done
             }
-            Err(status) => Failure::from(status).report(self.output.json),
+            Err(failure) => failure.report(self.output.json),
         }
     }
 
-    async fn call(&self) -> Result<DescribeNamespaceResponse, Status> {
-        let remote = self.remote.admin();
+    async fn call(&self) -> Result<DescribeNamespaceResponse, Failure> {
+        let remote = self.remote.admin()?;
         let request = DescribeNamespaceRequest { namespace: self.namespace.clone() };
-        remote
+        let answer = remote
             .call(request, async |mut client: AdminClient, request| {
                 client.describe_namespace(request).await
             })
-            .await
+            .await?;
+        Ok(answer)
     }
 }

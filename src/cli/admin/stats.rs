@@ -1,7 +1,6 @@
 //! `onced admin stats`: shows how a server and its store are.
 
 use clap::Args;
-use tonic::Status;
 
 use crate::cli::args::OutputArgs;
 use crate::cli::failure::Failure;
@@ -29,16 +28,17 @@ impl Stats {
                 print::answer(&json::stats(&answer), self.output.json);
                 Exit::Done
             }
-            Err(status) => Failure::from(status).report(self.output.json),
+            Err(failure) => failure.report(self.output.json),
         }
     }
 
-    async fn call(&self) -> Result<GetStatsResponse, Status> {
-        let remote = self.remote.admin();
-        remote
+    async fn call(&self) -> Result<GetStatsResponse, Failure> {
+        let remote = self.remote.admin()?;
+        let answer = remote
             .call(GetStatsRequest {}, async |mut client: AdminClient, request| {
                 client.get_stats(request).await
             })
-            .await
+            .await?;
+        Ok(answer)
     }
 }

@@ -65,7 +65,10 @@ impl Run {
             }
         };
         let notices = Notices { is_quiet: self.quiet };
-        let remote = self.remote.remote();
+        let remote = match self.remote.remote() {
+            Ok(remote) => remote,
+            Err(failure) => return self.error(failure.report(false)),
+        };
         let reserved = tokio::select! {
             reserved = reserve(&remote, &request, self.wait, notices) => reserved,
             signal = signals.next_ending() => {
