@@ -2,7 +2,8 @@
 //!
 //! One acceptor (`connection.rs`) hands connections in turn to one single-threaded runtime
 //! per core (`runtimes.rs`); `health.rs` tells orchestrators what the engine's condition
-//! means; `recovery.rs` answers while the store is still being opened.
+//! means, `notify.rs` tells the service manager; `recovery.rs` answers while the store is still
+//! being opened.
 //!
 //! # Why one runtime per core
 //!
@@ -22,6 +23,7 @@
 mod budget;
 mod connection;
 mod health;
+mod notify;
 mod recovery;
 mod runtimes;
 
@@ -39,6 +41,7 @@ use tracing::{info, warn};
 
 use self::connection::Acceptor;
 use self::health::Health;
+use self::notify::ServiceManager;
 use self::recovery::RecoveringEngine;
 use self::runtimes::{Runtimes, Stage};
 use crate::api::shadow::ShadowLog;
@@ -116,6 +119,7 @@ async fn run(
     let address = listener.local_addr()?;
     let engine = RecoveringEngine::new();
     let health = Health::not_serving(settings.admin).await;
+    let mut manager = ServiceManager::starting();
     let (set_stage, stage) = watch::channel(Stage::Serving);
     let (set_draining, draining) = watch::channel(false);
     let waits = Waits::until(draining);
@@ -137,11 +141,13 @@ async fn run(
     let sweeper = Sweeper::start(Arc::clone(&store))?;
     if !told_to_stop {
         health.follow(store.condition());
+        manager.ready(store.condition());
         announce(address, settings);
         shutdown.await;
     }
     info!(grace = ?settings.drain_grace, limit = ?settings.drain_limit, "draining");
     health.stop().await;
+    manager.stopping().await;
     set_draining.send_replace(true);
     tokio::time::sleep(settings.drain_grace).await;
     set_stage.send_replace(Stage::GoingAway);
