@@ -8,6 +8,8 @@
 mod process;
 #[path = "../harness/skip.rs"]
 mod skip;
+#[path = "../harness/tool.rs"]
+mod tool;
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -19,21 +21,7 @@ use tempfile::TempDir;
 
 use crate::process::{Process, without_settings};
 use crate::skip::skip;
-
-/// The tool that a variable names, or else the one on the PATH, if it runs.
-fn tool(variable: &str, name: &str, probe: &[&str]) -> Result<String, String> {
-    let program = std::env::var(variable).unwrap_or_else(|_| name.to_owned());
-    match Command::new(&program).args(probe).output() {
-        Ok(output) if output.status.success() => Ok(program),
-        Ok(output) => {
-            let said = String::from_utf8_lossy(&output.stderr);
-            Err(format!("{program} does not do: {}", said.lines().last().unwrap_or_default()))
-        }
-        Err(error) => {
-            Err(format!("{program} cannot be run ({error}); {variable} can name another"))
-        }
-    }
-}
+use crate::tool::tool;
 
 struct Grpcurl<'a> {
     program: &'a str,
