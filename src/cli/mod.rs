@@ -1,14 +1,15 @@
 //! The command line: what can be typed, and which file does it.
 //!
-//! `serve` runs the server, `inspect` reads the directory of one that is stopped, and `token`
-//! makes what callers of one show. Every other command is a client that speaks gRPC to one, on a
-//! single-threaded runtime. Answers go to stdout, everything else to stderr; [`Exit`] says what
-//! each exit code means.
+//! `serve` runs the server, `settings` lists what it can be told, `inspect` reads the directory of
+//! one that is stopped, and `token` makes what callers of one show. Every other command is a client
+//! that speaks gRPC to one, on a single-threaded runtime. Answers go to stdout, everything else to
+//! stderr; [`Exit`] says what each exit code means.
 
 mod exit;
 mod print;
 mod serve;
 mod setting_flags;
+mod settings;
 
 mod args;
 mod failure;
@@ -56,6 +57,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
+    Settings(settings::List),
     Reserve(reserve::Reserve),
     Complete(complete::Complete),
     Release(release::Release),
@@ -75,6 +77,7 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let exit = match cli.command {
         Command::Serve(command) => command.execute(),
+        Command::Settings(command) => command.execute(),
         Command::Reserve(command) => block_on(command.execute()),
         Command::Complete(command) => block_on(command.execute()),
         Command::Release(command) => block_on(command.execute()),

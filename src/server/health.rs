@@ -1,5 +1,5 @@
 //! What the engine's condition means to an orchestrator: `grpc.health.v1`, for the server as
-//! a whole (`""`) and for every service by name.
+//! a whole (`""`), for every service by name, and as `liveness` for who restarts servers.
 
 use tokio::sync::watch;
 use tonic::server::NamedService;
@@ -19,6 +19,11 @@ const SERVICES: [&str; 3] = [
     <AdminServiceServer<AdminApi> as NamedService>::NAME,
 ];
 
+/// The name that whoever restarts servers asks for. A server is alive from its start to its end,
+/// while it recovers, drains or has no room too, for none of that is mended by a restart; it is
+/// not once a commit has failed, since then nothing else helps.
+const LIVENESS: &str = "liveness";
+
 /// The health of this server.
 #[derive(Clone)]
 pub struct Health {
@@ -35,6 +40,7 @@ impl Health {
         let health =
             Self { reporter: HealthReporter::new(), services, stopping: watch::Sender::new(false) };
         health.show(ServingStatus::NotServing).await;
+        health.reporter.set_service_status(LIVENESS, ServingStatus::Serving).await;
         health
     }
 
@@ -49,15 +55,17 @@ impl Health {
         tokio::spawn(async move {
             let mut stopping = health.stopping.subscribe();
             loop {
-                let status = match *condition.borrow_and_update() {
-                    Condition::Serving => ServingStatus::Serving,
-                    Condition::Full | Condition::Poisoned => ServingStatus::NotServing,
+                let (status, liveness) = match *condition.borrow_and_update() {
+                    Condition::Serving => (ServingStatus::Serving, ServingStatus::Serving),
+                    Condition::Full => (ServingStatus::NotServing, ServingStatus::Serving),
+                    Condition::Poisoned => (ServingStatus::NotServing, ServingStatus::NotServing),
                 };
                 // A server that stops never serves again, whatever its engine says.
                 if *stopping.borrow_and_update() {
                     return;
                 }
                 health.show(status).await;
+                health.reporter.set_service_status(LIVENESS, liveness).await;
                 tokio::select! {
                     changed = condition.changed() => if changed.is_err() { return },
                     _ = stopping.changed() => return,
@@ -75,7 +83,7 @@ impl Health {
     /// Ends the streams of those who watch: they would keep their connections open until the
     /// drain's limit.
     pub async fn end_watches(mut self) {
-        for service in self.services {
+        for service in self.services.iter().chain([&LIVENESS]) {
             self.reporter.clear_service_status(service).await;
         }
     }

@@ -2,8 +2,9 @@
 //!
 //! One acceptor (`connection.rs`) hands connections in turn to one single-threaded runtime
 //! per core (`runtimes.rs`); `health.rs` tells orchestrators what the engine's condition
-//! means; `recovery.rs` answers while the store is still being opened; `security.rs` is what stands
-//! between the port and its callers: TLS (`handshake.rs`), and who may call (`gate.rs`).
+//! means, `notify.rs` tells the service manager; `recovery.rs` answers while the store is still
+//! being opened; `security.rs` is what stands between the port and its callers: TLS
+//! (`handshake.rs`), and who may call (`gate.rs`).
 //!
 //! # Why one runtime per core
 //!
@@ -25,6 +26,7 @@ mod connection;
 mod gate;
 mod handshake;
 mod health;
+mod notify;
 mod recovery;
 mod runtimes;
 mod security;
@@ -43,6 +45,7 @@ use tracing::{info, warn};
 
 use self::connection::Acceptor;
 use self::health::Health;
+use self::notify::ServiceManager;
 use self::recovery::RecoveringEngine;
 use self::runtimes::{Runtimes, Stage};
 use self::security::Security;
@@ -131,6 +134,7 @@ async fn run(
     let security = Security::load(settings)?;
     let engine = RecoveringEngine::new();
     let health = Health::not_serving(settings.admin).await;
+    let mut manager = ServiceManager::starting();
     let (set_stage, stage) = watch::channel(Stage::Serving);
     let (set_draining, draining) = watch::channel(false);
     let waits = Waits::until(draining);
@@ -154,11 +158,13 @@ async fn run(
     let sweeper = Sweeper::start(Arc::clone(&store))?;
     if !told_to_stop {
         health.follow(store.condition());
+        manager.ready(store.condition());
         announce(address, settings);
         shutdown.await;
     }
     info!(grace = ?settings.drain_grace, limit = ?settings.drain_limit, "draining");
     health.stop().await;
+    manager.stopping().await;
     set_draining.send_replace(true);
     tokio::time::sleep(settings.drain_grace).await;
     set_stage.send_replace(Stage::GoingAway);

@@ -1,5 +1,5 @@
 //! `onced serve --check`: what holds, for the server and in each namespace, and where each
-//! value came from.
+//! value came from. `onced settings`: what can be set at all.
 
 use serde_json::json;
 
@@ -68,5 +68,17 @@ fn faults_of_namespaces_are_told_with_all_others() {
         "did you mean lease_max?",
     ] {
         assert!(message.contains(fault), "{fault} is missing: {message}");
+    }
+}
+
+#[test]
+fn the_settings_that_are_listed_are_those_of_the_readme() {
+    let readme = include_str!("../../README.md");
+    let listed = alone(&["settings"]);
+    let rows: Vec<_> = listed.text(0).lines().filter(|line| line.starts_with('|')).collect();
+    assert!(rows.iter().any(|row| row.starts_with("| `lease_default` | `30s` |")), "{rows:#?}");
+    assert!(rows.iter().any(|row| row.starts_with("| `quota_keys` | `off` |")), "{rows:#?}");
+    for row in rows {
+        assert!(readme.contains(row), "put this into the README's settings: {row}");
     }
 }

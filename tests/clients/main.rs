@@ -8,6 +8,8 @@
 mod process;
 #[path = "../harness/skip.rs"]
 mod skip;
+#[path = "../harness/tool.rs"]
+mod tool;
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -18,7 +20,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::process::{Process, without_settings};
-use crate::skip::{skip, tool};
+use crate::skip::skip;
+use crate::tool::tool;
 
 struct Grpcurl<'a> {
     program: &'a str,

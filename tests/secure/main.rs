@@ -11,6 +11,8 @@ mod certificates;
 mod process;
 #[path = "../harness/skip.rs"]
 mod skip;
+#[path = "../harness/tool.rs"]
+mod tool;
 
 mod command_line;
 mod premises;

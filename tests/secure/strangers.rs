@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use crate::premises::{Premises, text};
 use crate::process::{Process, onced, without_settings};
-use crate::skip::{skip, tool};
+use crate::skip::skip;
+use crate::tool::tool;
 
 fn openssl(test: &str) -> Option<String> {
     tool("ONCED_TEST_OPENSSL", "openssl", &["version"]).map_err(|why| skip(test, &why)).ok()

@@ -35,6 +35,7 @@ use crate::stalled::StalledStore;
 
 const SERVICE: &str = "onced.v1.IdempotencyService";
 const ADMIN: &str = "onced.v1.AdminService";
+const LIVENESS: &str = "liveness";
 
 fn rocksdb(path: &Path) -> String {
     format!("rocksdb:{}", path.display())
@@ -94,6 +95,8 @@ async fn health_tells_recovery_service_and_the_end() {
         assert_eq!(health_of(&server, service).await, ServingStatus::NotServing);
         watches.push(watch(server.channel().await, service).await);
     }
+    assert_eq!(health_of(&server, LIVENESS).await, ServingStatus::Serving);
+    let mut liveness = watch(server.channel().await, LIVENESS).await;
 
     drop(recovering);
     for watch in &mut watches {
@@ -107,6 +110,10 @@ async fn health_tells_recovery_service_and_the_end() {
     for watch in &mut watches {
         wait_for(ServingStatus::NotServing, watch).await;
         assert_eq!(watch.message().await.unwrap(), None);
+    }
+    // No restart would have helped at any time.
+    while let Some(answer) = liveness.message().await.unwrap() {
+        assert_eq!(answer.status(), ServingStatus::Serving);
     }
     server.stop().await.unwrap();
 }
