@@ -14,6 +14,7 @@
 //! |--------|------------------|
 //! | [`domain`] | keys, records, commands, and the table that decides; std only |
 //! | [`clock`] | the only reader of the system clock; a clock that never runs backwards |
+//! | [`measure`] | histograms and shards: how things are counted while they happen |
 //! | [`storage`] | what every engine promises, numbered; the engines in memory and on RocksDB |
 //! | [`api`] | from the wire to a command, from a decision to an answer or a status |
 //! | [`server`] | the composition root: connections, runtimes, health, the drain |
@@ -22,7 +23,7 @@
 //! | [`pb`] | the generated protobuf types |
 //!
 //! Knowledge points one way: `cli → server → { api, storage::open, config }`,
-//! `api → { domain, storage's trait, pb }`, engines → `{ storage, domain, clock }`, and
+//! `api → { domain, storage's trait, pb }`, engines → `{ storage, domain, clock, measure }`, and
 //! `domain` → std. `tests/tidy.rs` checks it.
 //!
 //! # What must always hold
@@ -41,6 +42,8 @@
 pub mod domain;
 
 pub mod clock;
+
+pub mod measure;
 
 pub mod storage;
 

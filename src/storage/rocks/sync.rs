@@ -23,6 +23,7 @@ use super::alarm::Alarm;
 use super::schema::{DiskError, Tables};
 use super::threads::{Condvar, Mutex, oneshot};
 use super::turn::Reply;
+use crate::storage::measured::Meters;
 use crate::storage::{Condition, EngineError};
 
 /// How many batches have been written; a batch is durable once its position is synced.
@@ -48,6 +49,8 @@ pub struct SyncQueue {
     alarm: Arc<Alarm>,
     /// A moving average of the time that a sync takes, in microseconds.
     expected_micros: AtomicU64,
+    /// What the engine measures; here, because writers and the sync thread share this.
+    pub meters: Meters,
 }
 
 #[derive(Default)]
@@ -70,6 +73,7 @@ impl SyncQueue {
             condition,
             alarm,
             expected_micros: AtomicU64::new(0),
+            meters: Meters::default(),
         })
     }
 
@@ -147,7 +151,9 @@ impl SyncQueue {
                 self.poison();
                 return;
             }
-            self.expect(began_at.elapsed());
+            let took = began_at.elapsed();
+            self.expect(took);
+            self.meters.synced(took);
             self.release(target);
         }
     }
