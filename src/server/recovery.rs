@@ -32,6 +32,11 @@ impl RecoveringEngine {
         }
     }
 
+    /// Whether its engine is open.
+    pub fn is_open(&self) -> bool {
+        self.opened.get().is_some()
+    }
+
     fn engine(&self) -> Result<&Arc<dyn Engine>, EngineError> {
         self.opened.get().ok_or(EngineError::Unavailable)
     }

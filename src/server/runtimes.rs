@@ -67,12 +67,13 @@ impl Runtimes {
     pub fn start(
         settings: &Settings,
         routes: &Routes,
+        budget: &Arc<Budget>,
         stage: &watch::Receiver<Stage>,
     ) -> io::Result<Self> {
         let serving = Serving {
             routes: routes.clone(),
             stage: stage.clone(),
-            budget: Within(Budget::new(settings.max_large_message_bytes)),
+            budget: Within(Arc::clone(budget)),
             max_concurrent_streams: settings.max_concurrent_streams,
             // Were all calls of a connection parked, the one that ends their wait could not come.
             max_waiting: settings

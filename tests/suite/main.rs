@@ -14,12 +14,16 @@ mod errors;
 #[path = "../harness/http2.rs"]
 mod http2;
 mod lifecycle;
+mod metrics;
 mod namespaces;
 mod old_data;
 #[path = "../harness/proof.rs"]
 mod proof;
 mod readme;
+#[path = "../harness/scrape.rs"]
+mod scrape;
 mod server;
 mod stalled;
 mod story;
+mod traces;
 mod waits;
