@@ -7,6 +7,7 @@ mod conformance;
 mod decide_force;
 mod decide_model;
 mod decide_table;
+mod deployed;
 #[path = "../harness/dice.rs"]
 mod dice;
 mod engines;
