@@ -14,19 +14,22 @@
 //! |--------|------------------|
 //! | [`domain`] | keys, records, commands, and the table that decides; std only |
 //! | [`clock`] | the only reader of the system clock; a clock that never runs backwards |
+//! | [`measure`] | histograms and shards: how things are counted while they happen |
 //! | [`storage`] | what every engine promises, numbered; the engines in memory and on RocksDB |
 //! | [`access`] | who may call, and what: principals, credentials, rights |
 //! | [`tls`] | what the server proves itself with, and whose certificates it takes |
+//! | [`log`] | the log, and what of it is written while the server runs |
+//! | [`trace`] | spans of calls, and how they are exported |
 //! | [`api`] | from the wire to a command, from a decision to an answer or a status |
-//! | [`server`] | the composition root: connections, runtimes, health, the drain |
+//! | [`server`] | the composition root: connections, runtimes, health, metrics, the drain |
 //! | [`config`] | one table of settings, and how flags, environment and file become one |
 //! | [`cli`] | what can be typed |
 //! | [`pb`] | the generated protobuf types |
 //!
 //! Knowledge points one way: `cli → server → { api, tls, storage::open, config }`,
-//! `api → { access, domain, storage's trait, pb }`, `tls → config`,
-//! `access → { config, domain }`, engines → `{ storage, domain, clock }`, and `domain` → std.
-//! `tests/tidy.rs` checks it.
+//! `api → { access, domain, storage's trait, log, trace, pb }`, `tls → config`,
+//! `access → { config, domain }`, engines → `{ storage, domain, clock, measure }`, and
+//! `domain` → std. `tests/tidy.rs` checks it.
 //!
 //! # What must always hold
 //!
@@ -45,11 +48,17 @@ pub mod domain;
 
 pub mod clock;
 
+pub mod measure;
+
 pub mod storage;
 
 pub mod access;
 
 pub mod tls;
+
+pub mod log;
+
+pub mod trace;
 
 pub mod api;
 

@@ -18,6 +18,7 @@ use super::service::{LargeAnswer, deadline};
 use super::told::mismatched;
 use super::{audit, encode, status};
 use crate::domain::{Command, Decision, Forced, ForcedOutcome, Moment, RecordKey};
+use crate::log::LogControl;
 use crate::pb::v1;
 use crate::pb::v1::admin_service_server::AdminService;
 use crate::storage::{Condition, Decided, Engine, EngineError};
@@ -29,17 +30,24 @@ pub struct AdminApi {
     policies: Arc<Policies>,
     access: Access,
     up_since: Instant,
+    log: Option<LogControl>,
 }
 
 impl AdminApi {
     /// The service over `engine`, which holds what is forced to `policies`. It is up from now on.
     pub fn new(engine: Arc<dyn Engine>, policies: Arc<Policies>) -> Self {
-        Self { engine, policies, access: Access::Open, up_since: Instant::now() }
+        Self { engine, policies, access: Access::Open, up_since: Instant::now(), log: None }
     }
 
     /// The same for callers with this `access`; without it, for everybody.
     pub fn with_access(self, access: Access) -> Self {
         Self { access, ..self }
+    }
+
+    /// The same, for a process whose log operators may change.
+    #[must_use]
+    pub fn with_log(self, log: Option<LogControl>) -> Self {
+        Self { log, ..self }
     }
 
     /// Applies an operator's command and writes down what it came to.
@@ -245,6 +253,28 @@ impl AdminService for AdminApi {
             store: stats,
             shadows: encode::shadows(&self.policies),
         }))
+    }
+
+    async fn set_log_filter(
+        &self,
+        request: Request<v1::SetLogFilterRequest>,
+    ) -> Result<Response<v1::SetLogFilterResponse>, Status> {
+        let (filter, account) =
+            decode::set_log_filter(request.into_inner()).map_err(status::invalid)?;
+        let log = self.log.clone().ok_or_else(status::log_not_changeable)?;
+        // The directives were checked, so all that can be wrong is the log.
+        let changed = log.set(&filter.directives).ok().flatten();
+        let changed = changed.ok_or_else(status::log_not_changeable)?;
+        audit::log_filter(&account, &changed, filter.duration);
+        let answer = v1::SetLogFilterResponse {
+            filter: changed.after.clone(),
+            filter_before: changed.before.clone(),
+            duration: filter.duration.map(encode::elapsed),
+        };
+        if let Some(duration) = filter.duration {
+            tokio::spawn(async move { log.end(changed, duration).await });
+        }
+        Ok(Response::new(answer))
     }
 }
 

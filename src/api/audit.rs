@@ -5,12 +5,15 @@
 //! what was there before. The key is named by a part of its
 //! digest, as in every other message.
 
+use std::time::Duration;
+
 use tracing::info;
 
 use super::access::Caller;
 use super::decode::admin::Account;
 use super::status;
 use crate::domain::{FencingToken, Forced, ForcedOutcome, Phase, RecordKey, Refusal};
+use crate::log::Changed;
 use crate::storage::erase::Erase;
 
 /// Who forces something.
@@ -92,6 +95,21 @@ pub fn erase_begun(erase: &Erase, caller: Option<&Caller>) {
         namespace = erase.order.namespace.as_str(),
         erase_id = %erase.order.id,
         fencing_token_ceiling = erase.ceiling.map_or(0, FencingToken::get),
+        "{MESSAGE}"
+    );
+}
+
+/// Writes down that what is logged was changed, for a time or until the next change.
+pub fn log_filter(account: &Account, changed: &Changed, ends_after: Option<Duration>) {
+    info!(
+        target: "onced::audit",
+        action = "set_log_filter",
+        outcome = "changed",
+        operator = account.operator,
+        reason = account.reason,
+        before = changed.before,
+        after = changed.after,
+        ends_after = ends_after.map(tracing::field::debug),
         "{MESSAGE}"
     );
 }

@@ -183,9 +183,27 @@ fn resource_name(key: &RecordKey) -> String {
     format!("{}/{}", key.namespace.as_str(), key_name(key))
 }
 
+/// The log is not one that can be changed at run time.
+pub fn log_not_changeable() -> Status {
+    Status::with_error_details(
+        Code::FailedPrecondition,
+        "the log of this process cannot be changed",
+        reason("LOG_NOT_CHANGEABLE"),
+    )
+}
+
 /// Enough to find the record in a log, and not enough to learn the key.
 pub fn key_name(key: &RecordKey) -> String {
-    let digest = Sha256::digest(key.key.as_str().as_bytes());
+    digest_name(key.key.as_str())
+}
+
+/// The same for the text of a key.
+///
+/// The digest has no secret in it: whoever has a key can compute its name and look for it in
+/// logs, traces and statuses of all servers. It hides keys that nobody could guess; that somebody
+/// who can read the log guesses `order-1` and finds it confirmed is the price.
+pub fn digest_name(key: &str) -> String {
+    let digest = Sha256::digest(key.as_bytes());
     let mut name = "sha256:".to_owned();
     for byte in &digest[..8] {
         let _ = write!(name, "{byte:02x}");

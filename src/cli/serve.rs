@@ -1,11 +1,9 @@
 //! `onced serve`: settings, log, and then the server until it has drained.
 
-use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Map, Value, json};
-use tracing_subscriber::EnvFilter;
 
 use super::setting_flags::SettingFlags;
 use super::{Exit, print};
@@ -61,8 +59,12 @@ impl Serve {
             }
             return Exit::Done;
         }
-        start_log(&resolved.settings);
-        match crate::server::serve(&resolved.settings) {
+        let Settings { log, log_format, .. } = &resolved.settings;
+        let log = crate::log::start(log, *log_format == LogFormat::Json);
+        if log.is_none() {
+            print::complain("onced: no log: this process has one already");
+        }
+        match crate::server::serve(&resolved.settings, log) {
             Ok(()) => Exit::Done,
             Err(error) => {
                 print::complain(&format!("onced: {error:#}"));
@@ -78,19 +80,6 @@ impl Serve {
             false => print::complain(&format!("onced: {error}")),
         }
         Exit::Usage
-    }
-}
-
-/// Sends the log to stderr: stdout belongs to answers.
-fn start_log(settings: &Settings) {
-    let filter = EnvFilter::try_new(&settings.log).expect("the setting was validated");
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
-    let started = match settings.log_format {
-        LogFormat::Text => log.with_ansi(io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => log.json().flatten_event(true).try_init(),
-    };
-    if let Err(error) = started {
-        print::complain(&format!("onced: no log: {error}"));
     }
 }
 

@@ -213,15 +213,21 @@ pub(crate) fn in_file(path: &Path, text: &str, at: Option<usize>) -> Origin {
 pub(super) fn text_of(setting: &Setting, value: &DeValue<'_>) -> Result<String, String> {
     let suits_number = matches!(
         setting.kind,
-        Kind::Number | Kind::NumberOrOff | Kind::PerCore | Kind::Size | Kind::SizeOrOff
+        Kind::Number
+            | Kind::NumberOrOff
+            | Kind::PerCore
+            | Kind::Ratio
+            | Kind::Size
+            | Kind::SizeOrOff
     );
-    let suits_string = !matches!(setting.kind, Kind::Number | Kind::Switch);
+    let suits_string = !matches!(setting.kind, Kind::Number | Kind::Ratio | Kind::Switch);
     match value {
         DeValue::String(text) if suits_string => Ok(text.to_string()),
         DeValue::Integer(number) if suits_number => {
             let value = i64::from_str_radix(number.as_str(), number.radix());
             value.map(|value| value.to_string()).map_err(|_| "is out of bounds".to_owned())
         }
+        DeValue::Float(number) if setting.kind == Kind::Ratio => Ok(number.as_str().to_owned()),
         DeValue::Boolean(switch) if setting.kind == Kind::Switch => Ok(switch.to_string()),
         DeValue::String(_) => Err("is a string; write it without quotes".to_owned()),
         DeValue::Integer(_) => Err("is a number; write it in quotes".to_owned()),

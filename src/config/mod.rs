@@ -33,7 +33,7 @@ pub use namespaces::NamespaceSettings;
 pub use resolve::{Effective, Resolved};
 pub use sources::{ConfigFile, Sources};
 pub use table::{Kind, SETTINGS, Setting, namespace_table, reference_table};
-pub use value::{LogFormat, TlsClientAuth};
+pub use value::{LogFormat, Ratio, TlsClientAuth};
 
 pub(crate) use given::{in_file, in_order, suggest};
 pub(crate) use namespaces::quoted;
@@ -124,10 +124,19 @@ pub struct Settings {
     pub insecure_any_interface: bool,
     /// The namespaces that the file lists. All others are held to the settings in here.
     pub namespaces: BTreeMap<Namespace, NamespaceSettings>,
+    /// Where metrics and probes are served over HTTP; `None` nowhere. Default 127.0.0.1:9464.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Where spans are exported to, an `http://` URL; `None` nowhere. Default: nowhere.
+    pub otlp_endpoint: Option<String>,
+    /// The share of calls that are traced, of those that are part of no trace. Default 0.01.
+    pub otlp_sampling: Ratio,
     /// What is logged: the directives of a `tracing_subscriber::EnvFilter`. Default `info`.
     pub log: String,
     /// The shape of log lines. Default: text.
     pub log_format: LogFormat,
+    /// How long a call may take, besides waits that it asked for, before it is a line of the log,
+    /// 1 ms to 1 h; `None` any time. Default 1 s.
+    pub slow_call: Option<Duration>,
     /// The size of a RocksDB memtable in bytes, 1 MiB to 1 GiB. Default 16 MiB.
     pub memtable_bytes: usize,
     /// The size of RocksDB's block cache in bytes, 1 MiB to 1 TiB. Default 64 MiB.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::given::{AllGiven, Given, given};
 use super::namespaces::{self, GivenNamespace, NamespaceSettings};
 use super::table::namespace_settings;
-use super::value::{LogFilter, PerCore, Size, Timespan, Value};
+use super::value::{Endpoint, LogFilter, PerCore, Size, Timespan, Value};
 use super::{ConfigError, Fault, Origin, SETTINGS, Setting, Settings, Sources, TlsClientAuth};
 use crate::domain::{Namespace, SpanBounds};
 use crate::storage::Quota;
@@ -89,8 +89,12 @@ impl Resolved {
             credentials: reader.value("credentials"),
             insecure_any_interface: reader.value("insecure_any_interface"),
             namespaces: BTreeMap::new(),
+            metrics_listen: reader.value("metrics_listen"),
+            otlp_endpoint: reader.value::<Option<Endpoint>>("otlp_endpoint").map(|it| it.0),
+            otlp_sampling: reader.bounded("otlp_sampling"),
             log: reader.value::<LogFilter>("log").0,
             log_format: reader.value("log_format"),
+            slow_call: reader.span_or_off("slow_call"),
             memtable_bytes: reader.bounded::<Size>("memtable_bytes").0,
             block_cache_bytes: reader.bounded::<Size>("block_cache_bytes").0,
             min_free_disk_bytes: reader.bounded::<Size>("min_free_disk_bytes").0 as u64,

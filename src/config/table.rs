@@ -28,6 +28,12 @@ pub struct Setting {
 pub enum Kind {
     /// An IP address with a port.
     Address,
+    /// An IP address with a port, or `off`.
+    AddressOrOff,
+    /// A URL of a server, or `off`.
+    UrlOrOff,
+    /// A number from 0 to 1.
+    Ratio,
     /// A store.
     Store,
     /// A whole number.
@@ -60,6 +66,7 @@ const LEASES: &str = "Leases and retention";
 const LIMITS: &str = "Limits";
 const CONNECTIONS: &str = "Connections";
 const DRAIN: &str = "Restart and drain";
+const METRICS: &str = "Metrics and traces";
 const LOG: &str = "Log";
 const ROCKSDB: &str = "RocksDB";
 const NAMESPACES: &str = "Namespaces";
@@ -81,8 +88,8 @@ impl Setting {
 }
 
 use Kind::{
-    Address, Choice, Duration, DurationOrOff, FileOrOff, LogFilter, Number, NumberOrOff, PerCore,
-    Size, SizeOrOff, Store, Switch,
+    Address, AddressOrOff, Choice, Duration, DurationOrOff, FileOrOff, LogFilter, Number,
+    NumberOrOff, PerCore, Ratio, Size, SizeOrOff, Store, Switch, UrlOrOff,
 };
 
 /// Every setting of the server, in the order in which people read about them.
@@ -179,10 +186,21 @@ pub const SETTINGS: &[Setting] = &[
         "How long the drain may take once connections were told to go; after that the process ends")
         .within("1s", "1h"),
 
+    row(METRICS, "metrics_listen", AddressOrOff, "127.0.0.1:9464",
+        "Where /metrics (Prometheus), /livez and /readyz are served, to anybody, over plain HTTP"),
+    row(METRICS, "otlp_endpoint", UrlOrOff, "off",
+        "Where spans are exported to over OTLP/gRPC, such as http://127.0.0.1:4317"),
+    row(METRICS, "otlp_sampling", Ratio, "0.01",
+        "The share of calls that are traced, of those that bring no traceparent; of the others, \
+         whoever began their trace has decided").within("0", "1"),
+
     row(LOG, "log", LogFilter, "info",
         "What is logged: a level, or directives such as warn,onced=debug"),
     row(LOG, "log_format", Choice("text", "json"), "text",
         "The shape of log lines, which go to stderr"),
+    row(LOG, "slow_call", DurationOrOff, "1s",
+        "A call that takes longer is a line of the log; waits that it asked for do not count")
+        .within("1ms", "1h"),
 
     row(ROCKSDB, "memtable_bytes", Size, "16MiB",
         "The size of a memtable").within("1MiB", "1GiB"),
@@ -245,6 +263,9 @@ impl Setting {
     pub fn placeholder(&self) -> String {
         match self.kind {
             Address => "ADDRESS:PORT".to_owned(),
+            AddressOrOff => "ADDRESS:PORT|off".to_owned(),
+            UrlOrOff => "URL|off".to_owned(),
+            Ratio => "RATIO".to_owned(),
             Store => "URL".to_owned(),
             Number => "NUMBER".to_owned(),
             NumberOrOff => "NUMBER|off".to_owned(),
@@ -264,6 +285,9 @@ impl Setting {
     pub fn remedy(&self) -> String {
         let mut remedy = match self.kind {
             Address => "give one such as 127.0.0.1:50051 or [::]:50051".to_owned(),
+            AddressOrOff => "give off or one such as 127.0.0.1:9464 or [::]:9464".to_owned(),
+            UrlOrOff => "give off or one such as http://127.0.0.1:4317".to_owned(),
+            Ratio => "give a number such as 0.01".to_owned(),
             Store => "give rocksdb:PATH or memory:".to_owned(),
             Number => "give a number".to_owned(),
             NumberOrOff => "give off or a number".to_owned(),
@@ -313,6 +337,7 @@ fn markdown(
             (_, Some((min, max))) => format!("{min} to {max}"),
             (Choice(one, other), None) => format!("{one}, {other}"),
             (Switch, None) => "true, false".to_owned(),
+            (AddressOrOff | UrlOrOff, None) => "or off".to_owned(),
             (_, None) => String::new(),
         };
         let Setting { name, help, .. } = setting;

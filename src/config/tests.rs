@@ -354,6 +354,55 @@ fn a_variable_that_is_not_utf8_is_a_fault() {
 }
 
 #[test]
+fn where_to_be_watched_is_an_address_or_a_url_or_off() {
+    let mut sources = flags(&[("metrics_listen", "off"), ("slow_call", "off")]);
+    sources.file = file("otlp_endpoint = \"http://otel:4317\"\notlp_sampling = 0.25\n").file;
+    let settings = Settings::resolve(&sources).unwrap();
+    assert_eq!((settings.metrics_listen, settings.slow_call), (None, None));
+    assert_eq!(settings.otlp_endpoint.as_deref(), Some("http://otel:4317"));
+    assert_eq!(settings.otlp_sampling.get(), 0.25);
+
+    let wrong = [
+        (
+            "metrics_listen",
+            "9464",
+            "\"9464\" is not an IP address with a port; give off or one such",
+        ),
+        ("otlp_endpoint", "otel:4317", "\"otel:4317\" is not an http:// URL; give off or one such"),
+        (
+            "otlp_endpoint",
+            "https://otel",
+            "\"https://otel\" asks for TLS, which is not spoken here",
+        ),
+        ("otlp_endpoint", "http://otel/v1", "\"http://otel/v1\" has a path"),
+        (
+            "otlp_sampling",
+            "1.5",
+            "\"1.5\" is out of bounds; give a number such as 0.01, from 0 to 1",
+        ),
+        ("otlp_sampling", "-1", "\"-1\" is not a number"),
+        ("slow_call", "0s", "\"0s\" is out of bounds"),
+    ];
+    for (name, value, problem) in wrong {
+        let faults = faults(&flags(&[(name, value)]));
+        assert!(faults.len() == 1 && faults[0].contains(problem), "{faults:?}");
+    }
+    let quoted = Sources { file: file("otlp_sampling = \"0.25\"").file, ..Sources::default() };
+    assert!(faults(&quoted)[0].contains("is a string; write it without quotes"));
+}
+
+#[test]
+fn ratios_are_read_and_shown() {
+    for (text, ratio) in [("0", 0.0), ("1", 1.0), ("0.01", 0.01), ("0.000001", 1e-6)] {
+        let read = Ratio::read(text).unwrap();
+        assert_eq!((read.get(), read.show().as_str()), (ratio, text));
+    }
+    for text in ["", ".5", "1.", "1e-3", "+1", "0.0000001", "nan", "0,5"] {
+        assert!(Ratio::read(text).is_err(), "{text}");
+    }
+}
+
+#[test]
 fn sizes_and_spans_are_read_and_shown() {
     for (text, bytes) in [("0", 0), ("4096B", 4_096), ("64KiB", 65_536), ("2 GiB", 2 << 30)] {
         assert_eq!(Size::read(text), Ok(Size(bytes)));

@@ -8,8 +8,6 @@ use std::num::{IntErrorKind, ParseIntError};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tracing_subscriber::EnvFilter;
-
 use crate::domain::{LeaseExpiryAction, Span};
 use crate::storage::StoreUrl;
 
@@ -176,6 +174,63 @@ impl<T: Value> Value for Option<T> {
     }
 }
 
+/// The URL of a server that is spoken to without TLS.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Endpoint(pub String);
+
+impl Value for Endpoint {
+    fn read(text: &str) -> Result<Self, String> {
+        let url: http::Uri = text.parse().map_err(|_| "is not a URL".to_owned())?;
+        match (url.scheme_str(), url.host()) {
+            (Some("http"), Some(_)) if matches!(url.path(), "" | "/") => Ok(Self(text.to_owned())),
+            (Some("http"), Some(_)) => Err("has a path".to_owned()),
+            (Some("https"), _) => Err("asks for TLS, which is not spoken here".to_owned()),
+            _ => Err("is not an http:// URL".to_owned()),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.0.clone()
+    }
+}
+
+/// A number from 0 to 1 with at most six decimals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+pub struct Ratio {
+    millionths: u32,
+}
+
+impl Ratio {
+    /// It as a number.
+    pub fn get(self) -> f64 {
+        f64::from(self.millionths) / 1e6
+    }
+}
+
+impl Value for Ratio {
+    fn read(text: &str) -> Result<Self, String> {
+        let number = || "is not a number".to_owned();
+        let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+        if whole.is_empty() || !digits(whole) || !digits(decimals) || text.ends_with('.') {
+            return Err(number());
+        }
+        if decimals.len() > 6 {
+            return Err("has more than six decimals".to_owned());
+        }
+        let whole: u32 = whole.parse().map_err(|_| "is out of bounds".to_owned())?;
+        let decimals: u32 = format!("{decimals:0<6}").parse().map_err(|_| number())?;
+        let millionths = whole.checked_mul(1_000_000).and_then(|it| it.checked_add(decimals));
+        millionths.map(|millionths| Self { millionths }).ok_or("is out of bounds".to_owned())
+    }
+
+    fn show(&self) -> String {
+        let (whole, decimals) = (self.millionths / 1_000_000, self.millionths % 1_000_000);
+        let text = format!("{whole}.{decimals:06}");
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    }
+}
+
 /// A number of bytes, such as `1MiB`, `64KiB` or `4096`.
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub(crate) struct Size(pub usize);
@@ -295,23 +350,12 @@ impl Value for PathBuf {
     }
 }
 
-/// Directives of an [`EnvFilter`], such as `info` or `warn,onced=debug`.
+/// Directives of a log filter, such as `info` or `warn,onced=debug`.
 pub(super) struct LogFilter(pub String);
 
 impl Value for LogFilter {
-    /// A bare word has to be a level: the filter itself takes `inof` for the name of a
-    /// module, and would log nothing at all.
     fn read(text: &str) -> Result<Self, String> {
-        for directive in text.split(',').map(str::trim) {
-            let bare = !directive.contains(['=', '[']);
-            if bare && directive.parse::<tracing_subscriber::filter::LevelFilter>().is_err() {
-                return Err(format!("has the unknown level \"{directive}\""));
-            }
-        }
-        match EnvFilter::try_new(text) {
-            Ok(_) => Ok(Self(text.to_owned())),
-            Err(_) => Err("is not a list of log directives".to_owned()),
-        }
+        crate::log::filter(text).map(|_| Self(text.to_owned()))
     }
 
     fn show(&self) -> String {

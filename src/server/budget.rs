@@ -10,7 +10,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{Buf as _, Bytes};
@@ -33,12 +33,23 @@ const SMALL: usize = 64 << 10;
 pub struct Budget {
     held: AtomicUsize,
     max: usize,
+    refused: AtomicU64,
 }
 
 impl Budget {
     /// So many bytes.
     pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { held: AtomicUsize::new(0), max })
+        Arc::new(Self { held: AtomicUsize::new(0), max, refused: AtomicU64::new(0) })
+    }
+
+    /// How many bytes large messages hold.
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// How many messages found no room.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 }
 
@@ -66,7 +77,12 @@ impl Share {
         // Counted first and kept until the share is dropped: two at the bound may both be
         // refused, but never both be let in.
         self.held += more;
-        self.budget.held.fetch_add(more, Ordering::Relaxed) + more <= self.budget.max
+        let has_room =
+            self.budget.held.fetch_add(more, Ordering::Relaxed) + more <= self.budget.max;
+        if !has_room {
+            self.budget.refused.fetch_add(1, Ordering::Relaxed);
+        }
+        has_room
     }
 }
 
@@ -189,6 +205,7 @@ mod tests {
         assert!(first.grow(SMALL + 600) && first.grow(400));
         let mut second = Share::of(Arc::clone(&budget));
         assert!(!second.grow(SMALL + 1));
+        assert_eq!(budget.refused(), 1);
         drop(second);
         drop(first);
         assert_eq!(budget.held.load(Ordering::Relaxed), 0);

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{IpAddr, TcpListener as StdTcpListener};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -30,20 +31,56 @@ pub struct Accepted {
     pub permit: OwnedSemaphorePermit,
 }
 
+/// What is counted of connections. Handshakes and credentials that fail belong here as well.
+#[derive(Debug)]
+pub struct ConnectionMeters {
+    places: Arc<Semaphore>,
+    max: usize,
+    accepted: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl ConnectionMeters {
+    /// How many are open.
+    pub fn open(&self) -> usize {
+        self.max.saturating_sub(self.places.available_permits())
+    }
+
+    /// How many were accepted.
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    /// How many were refused because there were too many.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+}
+
 /// The one task that accepts.
 pub struct Acceptor {
     listener: TcpListener,
     places: Arc<Semaphore>,
+    meters: Arc<ConnectionMeters>,
 }
 
 impl Acceptor {
     /// Accepts on `listener`, at most `max_connections` at a time.
     pub fn new(listener: StdTcpListener, max_connections: usize) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        Ok(Self {
-            listener: TcpListener::from_std(listener)?,
-            places: Arc::new(Semaphore::new(max_connections)),
-        })
+        let places = Arc::new(Semaphore::new(max_connections));
+        let meters = Arc::new(ConnectionMeters {
+            places: Arc::clone(&places),
+            max: max_connections,
+            accepted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        });
+        Ok(Self { listener: TcpListener::from_std(listener)?, places, meters })
+    }
+
+    /// What it counts.
+    pub fn meters(&self) -> Arc<ConnectionMeters> {
+        Arc::clone(&self.meters)
     }
 
     /// Deals connections out in turn until `stage` is past serving, and then closes the port.
@@ -56,10 +93,14 @@ impl Acceptor {
             };
             match accepted {
                 Ok(Some(accepted)) => {
+                    self.meters.accepted.fetch_add(1, Ordering::Relaxed);
                     runtimes.hand_over(turn, accepted);
                     turn += 1;
                 }
-                Ok(None) => warn!("a connection was refused: there are too many"),
+                Ok(None) => {
+                    self.meters.refused.fetch_add(1, Ordering::Relaxed);
+                    warn!("a connection was refused: there are too many");
+                }
                 Err(error) => {
                     warn!(%error, "cannot accept a connection");
                     // Out of file descriptors, most likely; to try at once would only spin.

@@ -74,6 +74,11 @@ impl Health {
         });
     }
 
+    /// Whether it is NOT_SERVING for good.
+    pub fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
     /// NOT_SERVING for good.
     pub async fn stop(&self) {
         self.stopping.send_replace(true);

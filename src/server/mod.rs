@@ -2,9 +2,9 @@
 //!
 //! One acceptor (`connection.rs`) hands connections in turn to one single-threaded runtime
 //! per core (`runtimes.rs`); `health.rs` tells orchestrators what the engine's condition
-//! means, `notify.rs` tells the service manager; `recovery.rs` answers while the store is still
-//! being opened; `security.rs` is what stands between the port and its callers: TLS
-//! (`handshake.rs`), and who may call (`gate.rs`).
+//! means, `notify.rs` tells the service manager, `metrics` is a port of its own for those who
+//! watch; `recovery.rs` answers while the store is still being opened; `security.rs` is what stands
+//! between the port and its callers: TLS (`handshake.rs`), and who may call (`gate.rs`).
 //!
 //! # Why one runtime per core
 //!
@@ -26,13 +26,14 @@ mod connection;
 mod gate;
 mod handshake;
 mod health;
+mod metrics;
 mod notify;
 mod recovery;
 mod runtimes;
 mod security;
 
 use std::future::Future;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,20 +44,27 @@ use tokio::sync::watch;
 use tonic::service::Routes;
 use tracing::{info, warn};
 
+use self::budget::Budget;
 use self::connection::Acceptor;
 use self::health::Health;
+use self::metrics::{Sources, Watch};
 use self::notify::ServiceManager;
 use self::recovery::RecoveringEngine;
 use self::runtimes::{Runtimes, Stage};
 use self::security::Security;
 use crate::api::shadow::ShadowLog;
-use crate::api::{Access, AdminApi, IdempotencyApi, Limits, Policies, Policy, Waits};
+use crate::api::{
+    Access, AdminApi, CallMeters, IdempotencyApi, Limits, Observed, Observer, Policies, Policy,
+    SlowLog, Waits,
+};
 use crate::clock::SystemClock;
 use crate::config::{ConfigError, NamespaceSettings, Settings};
+use crate::log::LogControl;
 use crate::pb::v1;
 use crate::pb::v1::admin_service_server::AdminServiceServer;
 use crate::pb::v1::idempotency_service_server::IdempotencyServiceServer;
 use crate::storage::{self, Engine, StoreOptions, StoreUrl, Sweeper, WaitingBounds};
+use crate::trace::Traces;
 
 /// The size of the largest request, in bytes. Above it gRPC itself refuses.
 const MAX_REQUEST_BYTES: usize = 16 << 20;
@@ -81,14 +89,9 @@ pub fn check(settings: &Settings) -> Result<(), ConfigError> {
 ///
 /// # Errors
 ///
-/// If the address, the store or a file cannot be had, with a message that says what to change.
-pub fn serve(settings: &Settings) -> anyhow::Result<()> {
-    let listener = TcpListener::bind(settings.listen).with_context(|| {
-        format!(
-            "cannot listen on {}; is another server running there? choose another `listen`",
-            settings.listen
-        )
-    })?;
+/// If an address, the store or a file cannot be had, with a message that says what to change.
+pub fn serve(settings: &Settings, log: Option<LogControl>) -> anyhow::Result<()> {
+    let listeners = Listeners::bind(settings)?;
     let runtime = runtime()?;
     // Before any other runtime runs: each of them hands signals on, also those that nobody
     // listens for yet.
@@ -104,20 +107,54 @@ pub fn serve(settings: &Settings) -> anyhow::Result<()> {
             std::process::exit(1);
         });
     };
-    runtime.block_on(run(listener, settings, shutdown))
+    runtime.block_on(run(listeners, settings, log, shutdown))
 }
 
-/// Serves on `listener` until `shutdown` resolves. Blocks.
+/// The ports of a server.
+pub struct Listeners {
+    /// For calls.
+    pub calls: TcpListener,
+    /// For metrics and probes, if they are served.
+    pub metrics: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Those of the settings. A port for metrics that somebody else has ends the start: a server
+    /// that nobody watches looks like one that is well.
+    fn bind(settings: &Settings) -> anyhow::Result<Self> {
+        let bind = |address: SocketAddr, what: &str, remedy: &str| {
+            TcpListener::bind(address).with_context(|| {
+                format!(
+                    "cannot listen on {address}{what}; is another server running there? {remedy}"
+                )
+            })
+        };
+        let calls = bind(settings.listen, "", "choose another `listen`")?;
+        let metrics = settings.metrics_listen.map(|address| {
+            bind(address, " for metrics", "choose another `metrics_listen`, or off")
+        });
+        Ok(Self { calls, metrics: metrics.transpose()? })
+    }
+}
+
+impl From<TcpListener> for Listeners {
+    /// For calls alone.
+    fn from(calls: TcpListener) -> Self {
+        Self { calls, metrics: None }
+    }
+}
+
+/// Serves on `listeners`, and not where the settings say, until `shutdown` resolves. Blocks.
 ///
 /// # Errors
 ///
 /// If the store cannot be opened or a thread cannot be started.
 pub fn serve_on(
-    listener: TcpListener,
+    listeners: impl Into<Listeners>,
     settings: &Settings,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    runtime()?.block_on(run(listener, settings, shutdown))
+    runtime()?.block_on(run(listeners.into(), settings, None, shutdown))
 }
 
 /// The runtime of the acceptor; calls are served by others.
@@ -126,11 +163,12 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 }
 
 async fn run(
-    listener: TcpListener,
+    listeners: Listeners,
     settings: &Settings,
+    log: Option<LogControl>,
     shutdown: impl Future<Output = ()>,
 ) -> anyhow::Result<()> {
-    let address = listener.local_addr()?;
+    let address = listeners.calls.local_addr()?;
     let security = Security::load(settings)?;
     let engine = RecoveringEngine::new();
     let health = Health::not_serving(settings.admin).await;
@@ -140,11 +178,39 @@ async fn run(
     let waits = Waits::until(draining);
     let policies = Arc::new(policies(settings));
     let shadow_log = tokio::spawn(log_shadows(Arc::clone(&policies), SHADOW_LOG_INTERVAL));
-    let access = security.guard().map_or(Access::Open, Access::Guarded);
-    let routes = routes(settings, Arc::new(engine.clone()), policies, access, waits, &health)?;
-    let runtimes = Runtimes::start(settings, &security, &routes, &stage)?;
+    let (traces, exporting) = match &settings.otlp_endpoint {
+        Some(endpoint) => Traces::start(endpoint, settings.otlp_sampling.get())
+            .map(|(traces, exporting)| (Some(traces), Some(exporting)))?,
+        None => (None, None),
+    };
+    let observer = Arc::new(observer(settings, traces));
+    let observed = Arc::clone(&observer);
+    let api = Served {
+        engine: Arc::new(engine.clone()),
+        policies: Arc::clone(&policies),
+        access: security.guard().map_or(Access::Open, Access::Guarded),
+        observer,
+        log,
+    };
+    let routes = routes(settings, api, waits, &health)?;
+    let budget = Budget::new(settings.max_large_message_bytes);
+    let runtimes = Runtimes::start(settings, &security, &routes, &budget, &stage)?;
     let watching = tokio::spawn(security.watch());
-    let acceptor = Acceptor::new(listener, settings.max_connections)?;
+    let acceptor = Acceptor::new(listeners.calls, settings.max_connections)?;
+    if let Some(listener) = listeners.metrics {
+        let address = listener.local_addr()?;
+        let watch = Watch::new(Sources {
+            observer: observed,
+            policies,
+            engine: engine.clone(),
+            health: health.clone(),
+            budget,
+            connections: acceptor.meters(),
+            settings: settings.clone(),
+        });
+        metrics::serve(listener, watch)?;
+        info!(metrics = %format!("http://{address}/metrics"), "watching");
+    }
     let accepting = tokio::spawn(acceptor.run(runtimes.clone(), stage));
 
     let mut shutdown = pin!(shutdown);
@@ -174,6 +240,9 @@ async fn run(
         warn!("the drain took too long: connections are cut off");
         set_stage.send_replace(Stage::Cut);
         ended(&runtimes, CUT_LIMIT).await;
+    }
+    if let Some(exporting) = exporting {
+        exporting.end().await;
     }
     drop(sweeper);
     watching.abort();
@@ -265,22 +334,43 @@ impl Drop for LastWords {
     }
 }
 
-/// Everything that is served on one port.
-fn routes(
-    settings: &Settings,
+/// What is seen of calls.
+fn observer(settings: &Settings, traces: Option<Arc<Traces>>) -> Observer {
+    Observer {
+        meters: CallMeters::new(settings.runtimes, settings.namespaces.keys()),
+        slow: settings.slow_call.map(SlowLog::new),
+        traces,
+        wait_max: settings.wait_max.to_std(),
+    }
+}
+
+/// What services are made of.
+struct Served {
     engine: Arc<dyn Engine>,
     policies: Arc<Policies>,
     access: Access,
+    observer: Arc<Observer>,
+    log: Option<LogControl>,
+}
+
+/// Everything that is served on one port.
+fn routes(
+    settings: &Settings,
+    served: Served,
     waits: Waits,
     health: &Health,
 ) -> anyhow::Result<Routes> {
-    let admin = AdminApi::new(Arc::clone(&engine), Arc::clone(&policies));
-    let admin = admin.with_access(access.clone());
+    let Served { engine, policies, access, observer, log } = served;
+    let admin = AdminApi::new(Arc::clone(&engine), Arc::clone(&policies))
+        .with_access(access.clone())
+        .with_log(log);
     let api = IdempotencyApi::new(engine, policies, waits).with_access(access);
+    let api = Observed::new(api, Arc::clone(&observer));
     let api = IdempotencyServiceServer::new(api).max_decoding_message_size(MAX_REQUEST_BYTES);
     let mut routes = Routes::new(api).add_service(health.service());
     if settings.admin {
-        let admin = AdminServiceServer::new(admin).max_decoding_message_size(MAX_REQUEST_BYTES);
+        let admin = AdminServiceServer::new(Observed::new(admin, observer))
+            .max_decoding_message_size(MAX_REQUEST_BYTES);
         routes = routes.add_service(admin);
     }
     if settings.reflection {
@@ -332,7 +422,7 @@ impl Signals {
     }
 }
 
-fn announce(address: std::net::SocketAddr, settings: &Settings) {
+fn announce(address: SocketAddr, settings: &Settings) {
     match &settings.store {
         StoreUrl::RocksDb(path) => {
             let path = std::path::absolute(path).unwrap_or_else(|_| path.clone());

@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use crate::domain::{Command, Decision, Record, RecordKey};
 use crate::storage::erase::{EraseOrder, EraseStep, Erasing};
 use crate::storage::list::{Listing, Page};
+use crate::storage::measured::{Measured, Meters};
 use crate::storage::stats::Stats;
 use crate::storage::{Answering, Condition, Engine, EngineError, Patience, Purged};
 
@@ -29,6 +30,11 @@ impl RecoveringEngine {
         if self.opened.set(engine).is_err() {
             unreachable!("a server opens one engine");
         }
+    }
+
+    /// Whether its engine is open.
+    pub fn is_open(&self) -> bool {
+        self.opened.get().is_some()
     }
 
     fn engine(&self) -> Result<&Arc<dyn Engine>, EngineError> {
@@ -114,6 +120,10 @@ impl Engine for RecoveringEngine {
             Ok(engine) => engine.stats(),
             Err(error) => Box::pin(async move { Err(error) }),
         }
+    }
+
+    fn measured(&self) -> Measured {
+        self.opened.get().map_or_else(|| Meters::default().measured(), |it| it.measured())
     }
 
     fn condition(&self) -> watch::Receiver<Condition> {

@@ -75,12 +75,13 @@ impl Runtimes {
         settings: &Settings,
         security: &Security,
         routes: &Routes,
+        budget: &Arc<Budget>,
         stage: &watch::Receiver<Stage>,
     ) -> io::Result<Self> {
         let serving = Serving {
             routes: routes.clone(),
             stage: stage.clone(),
-            budget: Within(Budget::new(settings.max_large_message_bytes)),
+            budget: Within(Arc::clone(budget)),
             handshakes: security.handshakes(),
             guard: security.guard(),
             max_concurrent_streams: settings.max_concurrent_streams,

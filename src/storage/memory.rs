@@ -13,6 +13,7 @@ use tokio::sync::{oneshot, watch};
 use super::alarm::Alarm;
 use super::erase::{EraseOrder, EraseStep, Erases, Erasing};
 use super::list::{Listing, Page};
+use super::measured::{Measured, Meters};
 use super::question::{Answer, Question};
 use super::quota::{FREED, LOOKED_AT};
 use super::round::{Answered, Asked, Caller, Parked, Round, Store};
@@ -43,6 +44,7 @@ pub struct MemoryEngine {
 /// What callers share with the thread that looks after lapses.
 struct Shared {
     inner: Mutex<Inner>,
+    meters: Meters,
     tickets: Tickets,
     alarm: Alarm,
 }
@@ -110,6 +112,7 @@ impl MemoryEngine {
                 waiting: Waiting::new(options.waiting),
                 closing: false,
             }),
+            meters: Meters::default(),
             tickets: Tickets::default(),
             alarm: Alarm::default(),
         });
@@ -431,7 +434,11 @@ impl Engine for MemoryEngine {
         let mut inner = self.shared.begin()?;
         let Inner { records, clock, .. } = &mut *inner;
         records.now = clock.read();
-        Ok(records.purge(limit))
+        let purged = records.purge(limit);
+        // What is left of those that are due comes next.
+        let reached = records.expiry.first().filter(|_| purged.more).map(|(until, _)| *until);
+        self.shared.meters.swept(purged.records, records.now, reached);
+        Ok(purged)
     }
 
     fn list(&self, listing: Listing) -> Answering<'_, Page> {
@@ -450,6 +457,10 @@ impl Engine for MemoryEngine {
 
     fn stats(&self) -> Answering<'_, Stats> {
         Box::pin(async move { self.shared.look(|inner, now| Ok(inner.stats(now))) })
+    }
+
+    fn measured(&self) -> Measured {
+        self.shared.meters.measured()
     }
 
     fn condition(&self) -> watch::Receiver<Condition> {

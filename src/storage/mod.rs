@@ -56,6 +56,7 @@ pub mod erase;
 pub mod fault;
 mod keys;
 pub mod list;
+pub mod measured;
 mod question;
 mod quota;
 mod round;
@@ -72,6 +73,7 @@ use tokio::sync::watch;
 
 use self::erase::{EraseOrder, EraseStep, Erasing};
 use self::list::{Listing, Page};
+use self::measured::Measured;
 use self::stats::Stats;
 use crate::domain::{Command, Decision, Moment, Record, RecordKey};
 
@@ -161,6 +163,10 @@ pub trait Engine: Send + Sync + 'static {
 
     /// What there is to tell of the engine at this moment.
     fn stats(&self) -> Answering<'_, Stats>;
+
+    /// What the engine measured while it worked. Blocks for less than a millisecond, and
+    /// answers also where the engine is poisoned.
+    fn measured(&self) -> Measured;
 
     /// Whether the engine serves; changes are signalled.
     fn condition(&self) -> watch::Receiver<Condition>;

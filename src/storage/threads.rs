@@ -1,12 +1,13 @@
 //! What the hand-off between callers, writer and sync thread is built from, named in one
 //! place: the race tests compile the same files over primitives whose schedule they choose.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 pub use std::sync::{Condvar, Mutex, MutexGuard};
 pub use tokio::sync::oneshot;
 pub use tokio::task::yield_now;
+
+pub use crate::measure::thread_number;
 
 /// Looks whether `is_there`, again and again, for `span` at most; other threads go first.
 pub fn look(span: Duration, is_there: impl Fn() -> bool) {
@@ -28,13 +29,4 @@ pub async fn look_for<T>(span: Duration, received: &mut oneshot::Receiver<T>) ->
         }
     }
     received.await.ok()
-}
-
-/// The number of this thread, in the order in which threads first asked.
-pub fn thread_number() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static NUMBER: usize = NEXT.fetch_add(1, Ordering::Relaxed);
-    }
-    NUMBER.with(|number| *number)
 }

@@ -14,13 +14,15 @@ use serde_json::Value;
 /// When a test gives up and fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The binary, without any setting that this environment happens to have.
+/// The binary, without any setting that this environment happens to have. Many servers run at the
+/// same time, so none has the default port for metrics.
 fn onced() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onced"));
     let ours = |name: &OsStr| name.to_string_lossy().starts_with("ONCED_");
     for (name, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
         command.env_remove(name);
     }
+    command.env("ONCED_METRICS_LISTEN", "off");
     command
 }
 

@@ -1,11 +1,15 @@
 //! The story of one order, told through clients that share no code with onced: grpcurl, which
-//! knows the API by reflection alone, and Python, whose stubs are generated from the proto.
+//! knows the API by reflection alone, and Python, whose stubs are generated from the proto. And
+//! what Prometheus makes of servers that it watches.
 //!
 //! They are found on the PATH, or where `ONCED_TEST_GRPCURL` and `ONCED_TEST_PYTHON` point.
 //! Where one is missing its test says so and passes, unless `ONCED_REQUIRE_CLIENTS=1`.
 
 #[path = "../harness/process.rs"]
 mod process;
+mod prometheus;
+#[path = "../harness/scrape.rs"]
+mod scrape;
 #[path = "../harness/skip.rs"]
 mod skip;
 #[path = "../harness/tool.rs"]

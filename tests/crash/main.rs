@@ -11,6 +11,7 @@
 mod dice;
 #[path = "../harness/ledger.rs"]
 mod ledger;
+mod log;
 #[path = "../harness/process.rs"]
 mod process;
 #[path = "../harness/proof.rs"]
@@ -175,6 +176,22 @@ async fn a_second_server_on_the_same_address_gives_up_before_it_touches_its_stor
     assert!(message.contains(&format!("cannot listen on {address}")), "{message}");
     assert!(!untouched.exists());
     grant(&mut client(&first).await, order("order-1")).await;
+}
+
+#[test]
+fn a_port_for_metrics_that_somebody_has_ends_the_start_before_the_store_is_touched() {
+    let dir = TempDir::new().unwrap();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let (address, untouched) = (taken.local_addr().unwrap().to_string(), data(&dir));
+    let url = format!("rocksdb:{}", untouched.display());
+    let refused = run(onced()
+        .args(["serve", "--listen", "127.0.0.1:0", "--store", &url])
+        .args(["--metrics-listen", &address]));
+    assert_eq!(refused.status.code(), Some(3), "{refused:?}");
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert!(message.contains(&format!("cannot listen on {address} for metrics")), "{message}");
+    assert!(message.contains("choose another `metrics_listen`, or off"), "{message}");
+    assert!(!untouched.exists());
 }
 
 #[test]

@@ -20,13 +20,15 @@ pub fn onced() -> Command {
     without_settings(Command::new(env!("CARGO_BIN_EXE_onced")))
 }
 
-/// `command`, untouched by the settings of whoever runs the tests.
+/// `command`, untouched by the settings of whoever runs the tests. Many servers run at the same
+/// time, so none has the default port for metrics.
 pub fn without_settings(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("ONCED_") {
             command.env_remove(name);
         }
     }
+    command.env("ONCED_METRICS_LISTEN", "off");
     command
 }
 
@@ -68,6 +70,13 @@ impl Process {
         let line = self.wait_for_line("address=");
         let (_, address) = line.split_once("address=").unwrap();
         self.address = address.split(' ').next().unwrap().parse().unwrap();
+    }
+
+    /// Where its metrics are, for a server that has `--metrics-listen 127.0.0.1:0`.
+    pub fn metrics(&self) -> SocketAddr {
+        let line = self.wait_for_line("metrics=http://");
+        let (_, address) = line.split_once("metrics=http://").unwrap();
+        address.split('/').next().unwrap().parse().unwrap()
     }
 
     /// Starts a server that keeps nothing.

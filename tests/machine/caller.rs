@@ -1,5 +1,6 @@
 //! A caller who asks one thing at a time, and the health check of an orchestrator.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use onced::pb::v1::idempotency_service_client::IdempotencyServiceClient;
@@ -26,7 +27,11 @@ pub struct Caller {
 
 impl Caller {
     pub async fn of(server: &Process) -> Self {
-        let endpoint = Endpoint::from_shared(format!("http://{}", server.address)).unwrap();
+        Self::at(server.address).await
+    }
+
+    pub async fn at(address: SocketAddr) -> Self {
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
         let channel = endpoint.connect().await.unwrap();
         Self {
             client: IdempotencyServiceClient::new(channel.clone()),

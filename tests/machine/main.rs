@@ -35,8 +35,11 @@ mod preload;
 mod process;
 #[path = "../harness/proof.rs"]
 mod proof;
+#[path = "../harness/scrape.rs"]
+mod scrape;
 #[path = "../harness/shim.rs"]
 mod shim;
+mod watch;
 
 use std::path::Path;
 use std::process::Output;

@@ -244,3 +244,18 @@ async fn switched_off_nobody_is_an_operator() {
     let refused = admin.get_stats(onced::pb::v1::GetStatsRequest {}).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unimplemented);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn the_log_of_a_process_that_is_not_the_servers_is_left_alone() {
+    let server = TestServer::start(settings("memory:"));
+    let mut admin = server.admin().await;
+    let request = onced::pb::v1::SetLogFilterRequest {
+        filter: "debug".into(),
+        reason: "ticket 4711".into(),
+        operator: "olga".into(),
+        duration: None,
+    };
+    let refused = admin.set_log_filter(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert_eq!(refused.get_details_error_info().unwrap().reason, "LOG_NOT_CHANGEABLE");
+}

@@ -19,6 +19,7 @@ use onced::pb::v1::reserve_response::Outcome;
 use onced::storage::erase::{EraseOrder, EraseStep, Erasing};
 use onced::storage::fault::{Fault, FaultPlan, Operation};
 use onced::storage::list::{Listing, Page};
+use onced::storage::measured::Measured;
 use onced::storage::memory::MemoryEngine;
 use onced::storage::rocks::RocksEngine;
 use onced::storage::rocks::batch::{Change, Source as _};
@@ -505,6 +506,10 @@ impl Engine for Slow {
 
     fn stats(&self) -> Answering<'_, Stats> {
         self.0.stats()
+    }
+
+    fn measured(&self) -> Measured {
+        self.0.measured()
     }
 
     fn condition(&self) -> tokio::sync::watch::Receiver<Condition> {

@@ -10,6 +10,7 @@ mod conformance;
 mod decide_force;
 mod decide_model;
 mod decide_table;
+mod deployed;
 #[path = "../harness/dice.rs"]
 mod dice;
 mod engines;
@@ -17,13 +18,17 @@ mod errors;
 #[path = "../harness/http2.rs"]
 mod http2;
 mod lifecycle;
+mod metrics;
 mod namespaces;
 mod old_data;
 #[path = "../harness/proof.rs"]
 mod proof;
 mod readme;
+#[path = "../harness/scrape.rs"]
+mod scrape;
 mod server;
 mod stalled;
 mod story;
 mod tls;
+mod traces;
 mod waits;

@@ -14,6 +14,7 @@ use onced::pb::v1::admin_service_client::AdminServiceClient;
 use onced::pb::v1::admin_service_server::AdminServiceServer;
 use onced::pb::v1::idempotency_service_client::IdempotencyServiceClient;
 use onced::pb::v1::idempotency_service_server::IdempotencyServiceServer;
+use onced::server::Listeners;
 use onced::storage::Engine;
 use tokio::sync::oneshot;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -27,13 +28,23 @@ pub struct TestServer {
 }
 
 impl TestServer {
-    /// Starts a server as `settings` say, but on a free port.
+    /// Starts a server as `settings` say, but on a free port and without one for metrics.
     pub fn start(settings: Settings) -> Self {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let address = listener.local_addr().unwrap();
+        Self::start_on(Listeners { calls: free_port().0, metrics: None }, settings)
+    }
+
+    /// The same, with metrics on a free port.
+    pub fn watched(settings: Settings) -> (Self, SocketAddr) {
+        let (metrics, address) = free_port();
+        let listeners = Listeners { calls: free_port().0, metrics: Some(metrics) };
+        (Self::start_on(listeners, settings), address)
+    }
+
+    fn start_on(listeners: Listeners, settings: Settings) -> Self {
+        let address = listeners.calls.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
-            onced::server::serve_on(listener, &settings, async {
+            onced::server::serve_on(listeners, &settings, async {
                 let _ = stopped.await;
             })
         });
@@ -138,6 +149,12 @@ impl ServedEngine {
         let _ = self.stop.send(());
         self.task.await.unwrap().unwrap();
     }
+}
+
+fn free_port() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
 }
 
 async fn channel_to(address: SocketAddr) -> Channel {

@@ -3,6 +3,8 @@
 //! Operators are not held to the list of a strict server: a namespace that it refuses now may
 //! have records from before, and they are for somebody to see and to end.
 
+use std::time::Duration;
+
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -26,6 +28,12 @@ pub const MAX_OPERATOR_CHARS: usize = 128;
 
 /// How many records a page holds at most, and where the request does not say.
 const PAGE_SIZE: (usize, usize) = (1_000, 100);
+
+/// The length of the longest log filter, in bytes.
+const MAX_FILTER_BYTES: usize = 1_024;
+
+/// How long a log filter may be in force that ends by itself.
+const FILTER_SPAN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(86_400));
 
 /// The namespace that stands for all of them; no namespace has this name.
 pub const ALL_NAMESPACES: &str = "*";
@@ -206,6 +214,44 @@ pub fn describe_namespace(request: v1::DescribeNamespaceRequest) -> Result<Names
     match faults.named(request.namespace) {
         Some(namespace) => Ok(namespace),
         None => Err(faults.0),
+    }
+}
+
+/// What is to be logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFilter {
+    /// The directives; empty for those of the settings.
+    pub directives: String,
+    /// How long; `None` until the next change.
+    pub duration: Option<Duration>,
+}
+
+/// The filter in a SetLogFilterRequest.
+pub fn set_log_filter(
+    request: v1::SetLogFilterRequest,
+) -> Result<(LogFilter, Account), Violations> {
+    let mut faults = Faults::default();
+    if request.filter.len() > MAX_FILTER_BYTES {
+        let bytes = request.filter.len();
+        faults.add("filter", format!("has {bytes} bytes; must have at most {MAX_FILTER_BYTES}"));
+    } else if request.filter.contains(['[', '{']) {
+        // There are no spans in this log; and a pattern for their fields, compiled, may take any
+        // amount of memory.
+        let shown = "names spans or fields; give a level or MODULE=LEVEL".to_owned();
+        faults.add("filter", shown);
+    } else if !request.filter.is_empty()
+        && let Err(problem) = crate::log::filter(&request.filter)
+    {
+        let shown = format!("\"{}\" {problem}; give a level or MODULE=LEVEL", request.filter);
+        faults.add("filter", shown);
+    }
+    let (min, max) = FILTER_SPAN;
+    let duration = faults.span("duration", request.duration);
+    let duration = duration.map(|span| span.to_std().clamp(min, max));
+    let account = faults.account(request.operator, request.reason);
+    match faults.0.is_empty() {
+        true => Ok((LogFilter { directives: request.filter, duration }, account)),
+        false => Err(faults.0),
     }
 }
 

@@ -11,6 +11,7 @@ mod erase;
 mod force_complete;
 mod force_release;
 mod list;
+mod log;
 mod namespace;
 mod stats;
 
@@ -40,6 +41,7 @@ enum Command {
     Delete(delete::Delete),
     Erase(erase::Erase),
     Namespace(namespace::Namespace),
+    Log(log::Log),
     Stats(stats::Stats),
 }
 
@@ -52,6 +54,7 @@ impl Admin {
             Command::Delete(command) => command.execute().await,
             Command::Erase(command) => command.execute().await,
             Command::Namespace(command) => command.execute().await,
+            Command::Log(command) => command.execute().await,
             Command::Stats(command) => command.execute().await,
         }
     }

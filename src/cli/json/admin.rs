@@ -8,7 +8,7 @@ use super::{completion, millis, moment, record, state};
 use crate::pb::v1::{
     DeleteRecordResponse, DescribeNamespaceResponse, Erase, ForceCompleteResponse,
     ForceReleaseResponse, GetStatsResponse, LeaseExpiryAction, ListedRecord, NamespaceUsage,
-    ShadowStats, StoreCondition, StoreStats,
+    SetLogFilterResponse, ShadowStats, StoreCondition, StoreStats,
 };
 
 /// One record of a listing: as in a lookup, but for what a listing leaves out.
@@ -24,6 +24,14 @@ pub(in crate::cli) fn listed(listed: &ListedRecord) -> Value {
     }
     value.as_object_mut().expect("it is one").extend(fields);
     value
+}
+
+pub(in crate::cli) fn log_filter(answer: &SetLogFilterResponse) -> Value {
+    json!({
+        "filter": answer.filter,
+        "filter_before": answer.filter_before,
+        "duration_ms": millis(answer.duration.as_ref()),
+    })
 }
 
 /// A completion of whose response only the status code was sent.

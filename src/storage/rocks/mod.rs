@@ -25,6 +25,7 @@
 pub mod batch;
 mod directory;
 mod erase;
+mod figures;
 pub mod inspect;
 mod list;
 mod migrate;
@@ -38,7 +39,7 @@ mod writer;
 #[cfg(test)]
 mod races;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -54,6 +55,7 @@ use super::admission::{Admission, Permit};
 use super::alarm::Alarm;
 use super::erase::{EraseOrder, EraseStep, Erases, Erasing};
 use super::list::{Listing, Page};
+use super::measured::{Disk, Measured};
 use super::question::{Answer, Question};
 use super::stats::Stats;
 use super::waiting::Tickets;
@@ -74,6 +76,7 @@ const COMMAND_BYTES: usize = 512;
 pub struct RocksEngine {
     core: Arc<Core>,
     tables: Arc<Tables>,
+    path: PathBuf,
     /// Taken before the engine's mutex.
     erases: Mutex<Erases>,
     stepping: Mutex<()>,
@@ -120,6 +123,7 @@ impl RocksEngine {
         let engine = Self {
             core: Arc::clone(&core),
             tables: Arc::clone(&tables),
+            path: path.to_owned(),
             erases: Mutex::new(Erases::recovered(erases)),
             stepping: Mutex::new(()),
             readers: Arc::new(Semaphore::new(list::MAX_READERS)),
@@ -269,6 +273,16 @@ impl Engine for RocksEngine {
 
     fn stats(&self) -> Answering<'_, Stats> {
         Box::pin(self.read_stats())
+    }
+
+    fn measured(&self) -> Measured {
+        let (in_flight, in_flight_bytes) = self.admission.in_flight();
+        let disk = rustix::fs::statvfs(&self.path).ok().map(|disk| Disk {
+            free_bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
+            size_bytes: disk.f_blocks.saturating_mul(disk.f_frsize),
+        });
+        let rocksdb = Some(self.tables.figures());
+        Measured { in_flight, in_flight_bytes, disk, rocksdb, ..self.core.sync.meters.measured() }
     }
 
     fn condition(&self) -> watch::Receiver<Condition> {

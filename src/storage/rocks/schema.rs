@@ -30,6 +30,8 @@ const EXPIRY: &str = "expiry";
 pub const HOLDS: &str = "holds";
 /// What the engine knows of itself.
 pub const META: &str = "meta";
+/// All of them.
+pub const FAMILIES: [&str; 4] = [RECORDS, EXPIRY, HOLDS, META];
 
 /// The format that this build writes. It brings what it opens in an earlier one to it.
 const FORMAT: u32 = 2;

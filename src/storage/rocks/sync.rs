@@ -31,6 +31,7 @@ use super::alarm::Alarm;
 use super::schema::{DiskError, Tables};
 use super::threads::{Condvar, Mutex, look, oneshot};
 use super::turn::Reply;
+use crate::storage::measured::Meters;
 use crate::storage::{Condition, EngineError};
 
 /// For how long a lone caller looks for its answer before it sleeps: a little more than a sync
@@ -67,6 +68,8 @@ pub struct SyncQueue {
     /// How often answers were brought here to be held: what the thread looks at while it
     /// does not sleep.
     brought: AtomicU64,
+    /// What the engine measures; here, because writers and the sync thread share this.
+    pub meters: Meters,
 }
 
 #[derive(Default)]
@@ -90,6 +93,7 @@ impl SyncQueue {
             alarm,
             expected_micros: AtomicU64::new(0),
             brought: AtomicU64::new(0),
+            meters: Meters::default(),
         })
     }
 
@@ -174,7 +178,9 @@ impl SyncQueue {
                 self.poison();
                 return;
             }
-            self.expect(began_at.elapsed());
+            let took = began_at.elapsed();
+            self.expect(took);
+            self.meters.synced(took);
             let brought = self.brought.load(Ordering::Relaxed);
             if self.release(target) == 1 {
                 look(LONE_PAUSE, || self.brought.load(Ordering::Relaxed) != brought);

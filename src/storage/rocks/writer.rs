@@ -210,6 +210,7 @@ impl Core {
             });
             // A batch that is refused rests on nothing, but those before it do.
             position = position.max(self.decide_batch(batch, expected, &mut replies));
+            self.sync.meters.decided(size);
         }
         (replies, position)
     }
@@ -292,7 +293,9 @@ impl Core {
             writer.swept_to = keys::expiry_key(*at, record_key);
             writer.swept_to.push(0);
         }
-        Ok(Purged { records, more: due.len() == limit })
+        let more = due.len() == limit;
+        self.sync.meters.swept(records, now, due.last().filter(|_| more).map(|(at, _)| *at));
+        Ok(Purged { records, more })
     }
 
     /// Lets `fill` ask a batch of its own, serves in it whoever waits for a record that went, and

@@ -14,6 +14,7 @@ use onced::domain::{
 };
 use onced::storage::erase::{EraseOrder, EraseStep, Erasing};
 use onced::storage::list::{Listing, Page};
+use onced::storage::measured::Measured;
 use onced::storage::stats::Stats;
 use onced::storage::{
     Answering, Condition, Decided, Engine, EngineError, Patience, Purged, Sweeper,
@@ -184,6 +185,10 @@ impl Engine for Watched {
 
     fn stats(&self) -> Answering<'_, Stats> {
         self.engine.stats()
+    }
+
+    fn measured(&self) -> Measured {
+        self.engine.measured()
     }
 
     fn condition(&self) -> watch::Receiver<Condition> {

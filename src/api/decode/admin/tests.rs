@@ -93,3 +93,30 @@ fn the_size_of_a_page_is_clamped() {
         assert_eq!(list(request).unwrap().limit, limit);
     }
 }
+
+#[test]
+fn a_log_filter_is_checked_with_everything_else_and_its_time_is_bounded() {
+    let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+    let request = v1::SetLogFilterRequest {
+        filter: "info,onced=debug".into(),
+        reason: "ticket 4711".into(),
+        operator: "olga".into(),
+        duration: seconds(0),
+    };
+    let duration_of = |duration| {
+        let request = v1::SetLogFilterRequest { duration, ..request.clone() };
+        set_log_filter(request).unwrap().0.duration
+    };
+    assert_eq!(duration_of(seconds(0)), Some(Duration::from_secs(1)));
+    assert_eq!(duration_of(seconds(100_000)), Some(Duration::from_secs(86_400)));
+    assert_eq!(duration_of(None), None);
+    let empty = v1::SetLogFilterRequest { filter: String::new(), ..request };
+    assert_eq!(set_log_filter(empty).unwrap().0.directives, "");
+
+    let pattern = "[{key=(x{99}){99}}]=debug";
+    for filter in ["inof".to_owned(), "a".repeat(1_025), "a=debug,,".to_owned(), pattern.to_owned()]
+    {
+        let wrong = v1::SetLogFilterRequest { filter, duration: seconds(-1), ..Default::default() };
+        assert_eq!(fields(set_log_filter(wrong)), ["filter", "duration", "reason", "operator"]);
+    }
+}
