@@ -2,6 +2,7 @@
 //! What needs the real binary, or minutes, lives elsewhere.
 
 mod admin;
+mod answers;
 mod batches;
 mod conformance;
 mod decide_force;

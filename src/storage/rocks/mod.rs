@@ -24,6 +24,7 @@
 
 pub mod batch;
 mod directory;
+mod disk;
 mod erase;
 pub mod inspect;
 mod list;

@@ -305,10 +305,10 @@ impl Tables {
         self.perform(Operation::Sync, || self.db.flush_wal(true))
     }
 
-    /// Whether a flush or a compaction failed in the background.
-    pub fn failed_in_background(&self) -> bool {
+    /// How often a flush or a compaction failed in the background.
+    pub fn background_errors(&self) -> u64 {
         let errors = self.db.property_int_value("rocksdb.background-errors");
-        !matches!(errors, Ok(Some(0)))
+        errors.ok().flatten().unwrap_or(u64::MAX)
     }
 
     fn perform(
