@@ -18,6 +18,7 @@ use super::{audit, encode, status};
 use crate::domain::{Command, Decision, Forced, ForcedOutcome, Moment, RecordKey};
 use crate::pb::v1;
 use crate::pb::v1::admin_service_server::AdminService;
+use crate::storage::backup::BackupError;
 use crate::storage::{Condition, Decided, Engine, EngineError};
 
 /// The service: one engine, what applies in which namespace, and the moment since which it is up.
@@ -181,6 +182,34 @@ impl AdminService for AdminApi {
             decode::describe_namespace(request.into_inner()).map_err(status::invalid)?;
         let policy = encode::policy(&namespace, self.policies.describe(&namespace));
         Ok(Response::new(v1::DescribeNamespaceResponse { policy: Some(policy) }))
+    }
+
+    async fn create_backup(
+        &self,
+        request: Request<v1::CreateBackupRequest>,
+    ) -> Result<Response<v1::CreateBackupResponse>, Status> {
+        let account = decode::create_backup(request.into_inner()).map_err(status::invalid)?;
+        let engine = Arc::clone(&self.engine);
+        // Seen through to its end: what was made is written down, whoever is left to be told.
+        let making = tokio::spawn(async move {
+            let made = engine.back_up().await;
+            audit::backup(&account, &made);
+            made
+        });
+        let made = making
+            .await
+            .unwrap_or(Err(BackupError::Engine(EngineError::OutcomeUnknown)))
+            .map_err(status::not_backed_up)?;
+        Ok(Response::new(v1::CreateBackupResponse { backup: Some(encode::backup(made)) }))
+    }
+
+    async fn list_backups(
+        &self,
+        _: Request<v1::ListBackupsRequest>,
+    ) -> Result<Response<v1::ListBackupsResponse>, Status> {
+        let backups = self.engine.backups().await.map_err(status::not_backed_up)?;
+        let backups = backups.into_iter().map(encode::backup).collect();
+        Ok(Response::new(v1::ListBackupsResponse { backups }))
     }
 
     async fn get_stats(

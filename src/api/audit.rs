@@ -9,6 +9,7 @@ use tracing::info;
 use super::decode::admin::Account;
 use super::status;
 use crate::domain::{FencingToken, Forced, ForcedOutcome, Phase, RecordKey, Refusal};
+use crate::storage::backup::{Backup, BackupError};
 use crate::storage::erase::Erase;
 
 /// What every line says at its end.
@@ -75,6 +76,25 @@ pub fn erase_begun(erase: &Erase) {
         erase_id = %erase.order.id,
         fencing_token_ceiling = erase.ceiling.map_or(0, FencingToken::get),
         "{MESSAGE}"
+    );
+}
+
+/// Writes down what became of a backup.
+pub fn backup(account: &Account, made: &Result<Backup, BackupError>) {
+    let (outcome, backup_id, size_bytes, message) = match made {
+        Ok(Backup { id, bytes, .. }) => ("made", *id, *bytes, MESSAGE),
+        Err(_) => ("failed", 0, 0, "an operator's command failed"),
+    };
+    info!(
+        target: "onced::audit",
+        action = "create_backup",
+        outcome,
+        operator = account.operator,
+        reason = account.reason,
+        backup_id,
+        size_bytes,
+        cause = made.as_ref().err().map(tracing::field::display),
+        "{message}"
     );
 }
 

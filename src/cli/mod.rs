@@ -1,6 +1,7 @@
 //! The command line: what can be typed, and which file does it.
 //!
-//! `serve` runs the server, and `inspect` reads the directory of one that is stopped. Every
+//! `serve` runs the server; `inspect` and `verify` read the directory of one that is stopped, and
+//! `restore` makes one of a backup. Every
 //! other command is a client that speaks gRPC to one, on a single-threaded runtime. Answers
 //! go to stdout, everything else to stderr; [`Exit`] says what each exit code means.
 
@@ -16,6 +17,7 @@ mod remote;
 mod text;
 
 mod admin;
+mod backup;
 mod bench;
 mod complete;
 mod health;
@@ -24,7 +26,9 @@ mod lookup;
 mod release;
 mod renew;
 mod reserve;
+mod restore;
 mod run;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -61,6 +65,9 @@ enum Command {
     Run(run::Run),
     Admin(admin::Admin),
     Health(health::Health),
+    Backup(backup::Backup),
+    Restore(restore::Restore),
+    Verify(verify::Verify),
     Inspect(inspect::Inspect),
     Bench(bench::Bench),
 }
@@ -79,6 +86,9 @@ pub fn main() -> ExitCode {
         Command::Run(command) => block_on(command.execute()),
         Command::Admin(command) => block_on(command.execute()),
         Command::Health(command) => block_on(command.execute()),
+        Command::Backup(command) => block_on(command.execute()),
+        Command::Restore(command) => command.execute(),
+        Command::Verify(command) => command.execute(),
         Command::Inspect(command) => command.execute(),
         Command::Bench(command) => command.execute(),
     };

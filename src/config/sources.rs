@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::{env, fs};
 
+use super::ControlGroup;
+
 /// What every setting's variable begins with.
 pub(super) const PREFIX: &str = "ONCED_";
 
@@ -17,6 +19,8 @@ pub struct Sources {
     pub environment: Vec<(String, OsString)>,
     /// The file, where one was named.
     pub file: Option<ConfigFile>,
+    /// The control group that bounds the memory of the process, where one does.
+    pub control_group: Option<ControlGroup>,
 }
 
 /// A file that settings are read from.
@@ -37,7 +41,12 @@ impl Sources {
             .filter(|(name, _)| name.starts_with(PREFIX))
             .collect();
         let path = config.or_else(|| env::var_os("ONCED_CONFIG").map(PathBuf::from));
-        Self { flags, environment, file: path.map(ConfigFile::read) }
+        Self {
+            flags,
+            environment,
+            file: path.map(ConfigFile::read),
+            control_group: ControlGroup::of_this_process(),
+        }
     }
 }
 

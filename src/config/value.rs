@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 use std::num::{IntErrorKind, ParseIntError};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
@@ -37,6 +38,19 @@ impl Value for StoreUrl {
 
     fn show(&self) -> String {
         self.to_string()
+    }
+}
+
+impl Value for PathBuf {
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "" => Err("is empty".to_owned()),
+            path => Ok(Self::from(path)),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.display().to_string()
     }
 }
 

@@ -44,10 +44,11 @@ use self::runtimes::{Runtimes, Stage};
 use crate::api::shadow::ShadowLog;
 use crate::api::{AdminApi, IdempotencyApi, Limits, Policies, Policy, Waits};
 use crate::clock::SystemClock;
-use crate::config::{NamespaceSettings, Settings};
+use crate::config::{MemoryPlan, NamespaceSettings, Settings};
 use crate::pb::v1;
 use crate::pb::v1::admin_service_server::AdminServiceServer;
 use crate::pb::v1::idempotency_service_server::IdempotencyServiceServer;
+use crate::storage::backup::BackupOptions;
 use crate::storage::{self, Engine, StoreOptions, StoreUrl, Sweeper, WaitingBounds};
 
 /// The size of the largest request, in bytes. Above it gRPC itself refuses.
@@ -171,14 +172,18 @@ async fn open(settings: &Settings) -> anyhow::Result<Arc<dyn Engine>> {
 }
 
 fn store_options(settings: &Settings) -> StoreOptions {
+    let plan = MemoryPlan::within(settings.memory_limit);
     StoreOptions {
         restart_grace: settings.restart_grace,
         max_in_flight: settings.max_in_flight,
+        max_in_flight_bytes: plan.max_in_flight_bytes,
+        filters_in_cache: plan.filters_in_cache,
         waiting: WaitingBounds {
             max: settings.max_waiting,
             max_per_key: settings.max_waiting_per_key,
         },
         memtable_bytes: settings.memtable_bytes,
+        memtables_per_table: plan.memtables_per_table,
         block_cache_bytes: settings.block_cache_bytes,
         min_free_disk_bytes: settings.min_free_disk_bytes,
         quotas: settings
@@ -186,6 +191,10 @@ fn store_options(settings: &Settings) -> StoreOptions {
             .iter()
             .map(|(name, namespace)| (name.clone(), namespace.quota))
             .collect(),
+        backup: settings
+            .backup_dir
+            .clone()
+            .map(|dir| BackupOptions { dir, keep: settings.backup_keep }),
         ..StoreOptions::default()
     }
 }

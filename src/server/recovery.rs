@@ -7,10 +7,11 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use crate::domain::{Command, Decision, Record, RecordKey};
+use crate::storage::backup::{Backup, BackupError};
 use crate::storage::erase::{EraseOrder, EraseStep, Erasing};
 use crate::storage::list::{Listing, Page};
 use crate::storage::stats::Stats;
-use crate::storage::{Answering, Condition, Engine, EngineError, Patience, Purged};
+use crate::storage::{Answering, BackingUp, Condition, Engine, EngineError, Patience, Purged};
 
 /// Refuses everything until its engine is open, and is that engine from then on.
 #[derive(Clone, Default)]
@@ -113,6 +114,20 @@ impl Engine for RecoveringEngine {
         match self.engine() {
             Ok(engine) => engine.stats(),
             Err(error) => Box::pin(async move { Err(error) }),
+        }
+    }
+
+    fn back_up(&self) -> BackingUp<'_, Backup> {
+        match self.engine() {
+            Ok(engine) => engine.back_up(),
+            Err(error) => Box::pin(async move { Err(BackupError::Engine(error)) }),
+        }
+    }
+
+    fn backups(&self) -> BackingUp<'_, Vec<Backup>> {
+        match self.engine() {
+            Ok(engine) => engine.backups(),
+            Err(error) => Box::pin(async move { Err(BackupError::Engine(error)) }),
         }
     }
 

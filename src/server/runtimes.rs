@@ -16,11 +16,10 @@ use uuid::Uuid;
 
 use super::budget::{Budget, Within};
 use super::connection::{Accepted, Connection};
-use crate::config::Settings;
+use crate::config::{MemoryPlan, Settings};
 
-/// The flow-control windows of a connection and of each call on it, in bytes. Fixed: with
+/// The flow-control window of each call, in bytes. It is fixed, as that of a connection is: with
 /// the adaptive window, h2 closes connections whose small unread frames outrun half of it.
-const CONNECTION_WINDOW: u32 = 16 << 20;
 const STREAM_WINDOW: u32 = 1 << 20;
 
 /// How many cancelled calls may wait to be noticed. hyper's default of 20 sends GOAWAY to
@@ -54,6 +53,7 @@ struct Serving {
     routes: Routes,
     stage: watch::Receiver<Stage>,
     budget: Within,
+    connection_window: u32,
     max_concurrent_streams: u32,
     max_waiting: usize,
     connection_max_age: Option<Duration>,
@@ -69,10 +69,16 @@ impl Runtimes {
         routes: &Routes,
         stage: &watch::Receiver<Stage>,
     ) -> io::Result<Self> {
+        let plan = MemoryPlan::within(settings.memory_limit);
         let serving = Serving {
             routes: routes.clone(),
             stage: stage.clone(),
-            budget: Within(Budget::new(settings.max_large_message_bytes)),
+            budget: Within(Budget::new(
+                settings.max_large_message_bytes,
+                plan.small_message_bytes,
+                plan.max_calls,
+            )),
+            connection_window: u32::try_from(plan.connection_window_bytes).unwrap_or(u32::MAX),
             max_concurrent_streams: settings.max_concurrent_streams,
             // Were all calls of a connection parked, the one that ends their wait could not come.
             max_waiting: settings
@@ -161,7 +167,7 @@ impl Serving {
             Err(error) => return warn!(%error, "cannot take a connection over"),
         };
         let mut server = Server::builder()
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_connection_window_size(self.connection_window)
             .initial_stream_window_size(STREAM_WINDOW)
             .max_concurrent_streams(self.max_concurrent_streams)
             .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))

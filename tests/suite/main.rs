@@ -3,6 +3,7 @@
 
 mod admin;
 mod answers;
+mod backups;
 mod batches;
 mod conformance;
 mod decide_force;
