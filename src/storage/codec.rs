@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use prost::{Message as _, length_delimiter_len};
+use prost::Message as _;
 
+use self::message::{Fields, Message};
 use crate::domain::{
     Completion, FencingToken, Fingerprint, LeaseExpiryAction, Moment, Outcome, OwnerToken, Record,
     Response, Span, State,
@@ -38,91 +39,112 @@ pub struct Stored {
 pub struct Damage(pub &'static str);
 
 /// The stored form of `entry`.
+#[cfg(test)]
 pub fn encode(entry: &Stored) -> Vec<u8> {
-    let mut message = without_payload(&entry.record, entry.indexed_at, entry.run);
-    if let (Some(stored::record::State::Completed(completed)), State::Completed(completion)) =
-        (&mut message.state, &entry.record.state)
-    {
-        completed.payload.clone_from(&completion.response.payload);
-    }
-    message.encode_to_vec()
+    let mut bytes = Vec::new();
+    encode_to(entry, &mut bytes);
+    bytes
 }
 
-/// How many bytes [`encode`] makes of a record, without copying its payload.
+/// Appends the stored form of `entry` to `bytes`.
+pub fn encode_to(entry: &Stored, bytes: &mut Vec<u8>) {
+    let Stored { record, indexed_at, run } = entry;
+    Whole { record, indexed_at: *indexed_at, run: *run }.fields(bytes);
+}
+
+/// How many bytes [`encode`] makes of a record.
 pub fn encoded_len(record: &Record, indexed_at: Moment, run: i64) -> usize {
-    let message = without_payload(record, indexed_at, run);
-    let bytes = message.encoded_len();
-    let (Some(stored::record::State::Completed(completed)), State::Completed(completion)) =
-        (&message.state, &record.state)
-    else {
-        return bytes;
-    };
-    let payload = completion.response.payload.len();
-    if payload == 0 {
-        return bytes;
-    }
-    // The payload itself, its length and one byte of its tag; and the length of the message
-    // around it may take more bytes than before.
-    let inner = completed.encoded_len();
-    let field = 1 + length_delimiter_len(payload) + payload;
-    bytes + field + length_delimiter_len(inner + field) - length_delimiter_len(inner)
+    message::encoded_len(&Whole { record, indexed_at, run })
 }
 
-fn without_payload(record: &Record, indexed_at: Moment, run: i64) -> stored::Record {
-    let state = match &record.state {
-        State::Reserved { lease_until, lease_expiry_action } => {
-            stored::record::State::Reserved(stored::Reserved {
-                lease_until_ms: lease_until.as_millis(),
-                lease_expiry_action: match lease_expiry_action {
-                    LeaseExpiryAction::Takeover => TAKEOVER,
-                    LeaseExpiryAction::Hold => HOLD,
-                },
-            })
+/// `Record` of `record.proto`.
+struct Whole<'a> {
+    record: &'a Record,
+    indexed_at: Moment,
+    run: i64,
+}
+
+impl Message for Whole<'_> {
+    fn fields(&self, to: &mut impl Fields) {
+        let record = self.record;
+        to.bytes(1, record.fingerprint.as_bytes());
+        to.bytes(2, record.owner_token.as_bytes());
+        to.number(3, record.fencing_token.get());
+        to.number(4, i64::from(i32::try_from(record.attempt).unwrap_or(i32::MAX)));
+        to.number(5, i64::from(record.takeover));
+        to.bytes(6, record.holder.as_bytes());
+        to.number(7, record.created_at.as_millis());
+        to.bytes(8, &record.checkpoint);
+        to.number(9, record.retention.as_millis());
+        to.number(10, self.indexed_at.as_millis());
+        to.number(11, self.run);
+        match &record.state {
+            State::Reserved { lease_until, lease_expiry_action } => {
+                to.message(12, &Reserved(*lease_until, *lease_expiry_action));
+            }
+            State::Released { released_at } => to.message(13, &Released(*released_at)),
+            State::Completed(completion) => to.message(14, &Completed(completion)),
         }
-        State::Released { released_at } => stored::record::State::Released(stored::Released {
-            released_at_ms: released_at.as_millis(),
-        }),
-        State::Completed(completion) => {
-            stored::record::State::Completed(encode_completion(completion))
-        }
-    };
-    stored::Record {
-        fingerprint: record.fingerprint.as_bytes().to_vec(),
-        owner_token: record.owner_token.as_bytes().to_vec(),
-        fencing_token: record.fencing_token.get(),
-        attempt: i32::try_from(record.attempt).unwrap_or(i32::MAX),
-        takeover: record.takeover,
-        holder: record.holder.clone(),
-        created_at_ms: record.created_at.as_millis(),
-        checkpoint: record.checkpoint.clone(),
-        retention_ms: record.retention.as_millis(),
-        indexed_at_ms: indexed_at.as_millis(),
-        run,
-        state: Some(state),
     }
 }
 
-fn encode_completion(completion: &Completion) -> stored::Completed {
-    let response = &completion.response;
-    stored::Completed {
-        result: match completion.result {
+/// `Reserved` of `record.proto`.
+struct Reserved(Moment, LeaseExpiryAction);
+
+impl Message for Reserved {
+    fn fields(&self, to: &mut impl Fields) {
+        to.number(1, self.0.as_millis());
+        let action = match self.1 {
+            LeaseExpiryAction::Takeover => TAKEOVER,
+            LeaseExpiryAction::Hold => HOLD,
+        };
+        to.number(2, i64::from(action));
+    }
+}
+
+/// `Released` of `record.proto`.
+struct Released(Moment);
+
+impl Message for Released {
+    fn fields(&self, to: &mut impl Fields) {
+        to.number(1, self.0.as_millis());
+    }
+}
+
+/// `Completed` of `record.proto`.
+struct Completed<'a>(&'a Completion);
+
+impl Message for Completed<'_> {
+    fn fields(&self, to: &mut impl Fields) {
+        let Self(completion) = self;
+        let response = &completion.response;
+        let result = match completion.result {
             Outcome::Succeeded => SUCCEEDED,
             Outcome::Failed => FAILED,
-        },
-        completed_at_ms: completion.completed_at.as_millis(),
-        retained_until_ms: completion.retained_until.as_millis(),
-        late: completion.late,
-        response_omitted: completion.response_omitted,
-        response_digest: completion.response_digest.to_vec(),
-        response_size_bytes: i64::try_from(completion.response_size_bytes).unwrap_or(i64::MAX),
-        payload: Vec::new(),
-        content_type: response.content_type.clone(),
-        status_code: response.status_code,
-        metadata: response
-            .metadata
-            .iter()
-            .map(|(name, value)| stored::Metadata { name: name.clone(), value: value.clone() })
-            .collect(),
+        };
+        to.number(1, i64::from(result));
+        to.number(2, completion.completed_at.as_millis());
+        to.number(3, completion.retained_until.as_millis());
+        to.number(4, i64::from(completion.late));
+        to.number(5, i64::from(completion.response_omitted));
+        to.bytes(6, &completion.response_digest);
+        to.number(7, i64::try_from(completion.response_size_bytes).unwrap_or(i64::MAX));
+        to.bytes(8, &response.payload);
+        to.bytes(9, response.content_type.as_bytes());
+        to.number(10, i64::from(response.status_code));
+        for (name, value) in &response.metadata {
+            to.message(11, &Metadata(name, value));
+        }
+    }
+}
+
+/// `Metadata` of `record.proto`.
+struct Metadata<'a>(&'a str, &'a str);
+
+impl Message for Metadata<'_> {
+    fn fields(&self, to: &mut impl Fields) {
+        to.bytes(1, self.0.as_bytes());
+        to.bytes(2, self.1.as_bytes());
     }
 }
 
@@ -235,6 +257,8 @@ fn span(millis: i64) -> Result<Span, Damage> {
     }
     Ok(Span::from_millis(millis))
 }
+
+mod message;
 
 #[cfg(test)]
 mod fuzz;

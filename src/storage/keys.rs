@@ -38,9 +38,14 @@ pub fn behind(mut prefix: Vec<u8>) -> Vec<u8> {
 /// The bytes of an index entry: at the moment `at`, look at this record.
 pub fn expiry_key(at: Moment, record_key: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(8 + record_key.len());
+    expiry_key_to(at, record_key, &mut bytes);
+    bytes
+}
+
+/// Appends the same to `bytes`.
+pub fn expiry_key_to(at: Moment, record_key: &[u8], bytes: &mut Vec<u8>) {
     bytes.extend_from_slice(&expiry_bound(at));
     bytes.extend_from_slice(record_key);
-    bytes
 }
 
 /// The smallest possible index entry of the moment `at`.

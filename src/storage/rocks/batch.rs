@@ -23,9 +23,10 @@
 //! it replaces, and writes the sum beside the records. A counter that is added to by the store
 //! would not have to be read; but then a quota could not be decided on.
 
-use std::collections::HashMap;
-use std::collections::hash_map;
 use std::sync::Arc;
+
+use indexmap::IndexMap;
+use indexmap::map;
 
 use super::disk::Room;
 use crate::domain::{
@@ -109,6 +110,22 @@ pub enum Change {
     },
 }
 
+impl Change {
+    /// The bytes in whose order changes are best made. Changes of one table that compare equal
+    /// here may come in the order in which they were made.
+    pub fn sort_key(&self) -> &[u8] {
+        match self {
+            Self::Put { record_key, .. }
+            | Self::Delete { record_key }
+            | Self::Index { record_key, .. }
+            | Self::Unindex { record_key, .. }
+            | Self::Hold { record_key, .. }
+            | Self::Unhold { record_key, .. } => record_key,
+            Self::Count { namespace, .. } => namespace,
+        }
+    }
+}
+
 /// What a restart does to leases that were running when the run before it ended: one that
 /// ends within the window ends with it, because its owner could not renew during the outage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -190,9 +207,9 @@ pub struct Setting {
 pub struct Batch<'a, S> {
     source: &'a S,
     setting: Setting,
-    overlay: HashMap<Vec<u8>, Entry>,
+    overlay: IndexMap<Vec<u8>, Entry>,
     /// Of every namespace in which a record changes.
-    tallies: HashMap<Vec<u8>, Tally>,
+    tallies: IndexMap<Vec<u8>, Tally>,
     stale: Vec<Change>,
 }
 
@@ -203,7 +220,8 @@ struct Entry {
     /// The moment of its entry in the index of holds on disk, where it has one.
     held_until: Option<Moment>,
     record: Option<Record>,
-    changed: bool,
+    /// Where its namespace is tallied, once it has changed.
+    changed: Option<usize>,
     /// How many bytes it counts for in its namespace; `None`: it is not on record.
     counted: Option<u64>,
 }
@@ -231,8 +249,15 @@ pub struct Outcome {
 impl<'a, S: Source> Batch<'a, S> {
     /// An empty batch over `source`.
     pub fn new(source: &'a S, setting: Setting) -> Self {
-        let (overlay, tallies) = (HashMap::new(), HashMap::new());
+        let (overlay, tallies) = (IndexMap::new(), IndexMap::new());
         Self { source, setting, overlay, tallies, stale: Vec::new() }
+    }
+
+    /// The same with room for so many records, so that it need not grow.
+    #[must_use]
+    pub fn expecting(mut self, records: usize) -> Self {
+        self.overlay.reserve(records);
+        self
     }
 
     /// Decides `command`. The flag says whether it changed anything.
@@ -255,7 +280,8 @@ impl<'a, S: Source> Batch<'a, S> {
         command: &Command,
     ) -> Result<(Decision, bool), EngineError> {
         let Setting { now, next_fencing_token, room, .. } = self.setting;
-        let entry = self.entry(record_key)?;
+        let found = self.find(record_key)?;
+        let entry = &self.overlay[found];
         let was_vacant = phase_of(entry.record.as_ref(), now) == Phase::Vacant;
         let transition = decide(entry.record.as_ref(), command, now, next_fencing_token);
         let record = match transition.write {
@@ -268,13 +294,13 @@ impl<'a, S: Source> Batch<'a, S> {
         if room.refuses(command, is_grant) {
             return Err(EngineError::Full);
         }
-        self.tally(record_key)?;
+        let tally = self.tally(record_key)?;
         if let (Command::Reserve(_), Some(record), true) = (command, &record, was_vacant)
-            && let Some(kind) = self.refusal(record_key, record)
+            && let Some(kind) = self.refusal(record_key, found, tally, record)
         {
             return Ok((Decision::Refused(Refusal::QuotaExceeded(kind)), false));
         }
-        self.replace(record_key, |entry| entry.record = record);
+        self.replace(found, tally, |entry| entry.record = record);
         if is_grant {
             self.setting.next_fencing_token = next_fencing_token.next();
         }
@@ -283,12 +309,18 @@ impl<'a, S: Source> Batch<'a, S> {
 
     /// What stands in the way of `record`, whose key is vacant. One that is over and was not
     /// purged makes room for it.
-    fn refusal(&self, record_key: &[u8], record: &Record) -> Option<QuotaKind> {
-        let Tally { quota, usage, .. } = self.tallies[keys::namespace_of(record_key)];
+    fn refusal(
+        &self,
+        record_key: &[u8],
+        found: usize,
+        tally: usize,
+        record: &Record,
+    ) -> Option<QuotaKind> {
+        let Tally { quota, usage, .. } = self.tallies[tally];
         if quota.is_none() {
             return None;
         }
-        let entry = &self.overlay[record_key];
+        let entry = &self.overlay[found];
         let others = match entry.counted {
             Some(bytes) => usage.without(bytes),
             None => usage,
@@ -321,7 +353,8 @@ impl<'a, S: Source> Batch<'a, S> {
     /// What is on record; `None` where the key is vacant.
     pub fn lookup(&mut self, record_key: &[u8]) -> Result<Option<Record>, EngineError> {
         let now = self.setting.now;
-        let record = self.entry(record_key)?.record.as_ref();
+        let found = self.find(record_key)?;
+        let record = self.overlay[found].record.as_ref();
         Ok(record.filter(|record| phase_of(Some(record), now) != Phase::Vacant).cloned())
     }
 
@@ -329,7 +362,8 @@ impl<'a, S: Source> Batch<'a, S> {
     /// record needs it. The flag says whether a record went.
     pub fn follow(&mut self, at: Moment, record_key: &[u8]) -> Result<bool, EngineError> {
         let now = self.setting.now;
-        let entry = self.entry(record_key)?;
+        let found = self.find(record_key)?;
+        let entry = &self.overlay[found];
         if entry.indexed_at != Some(at) {
             self.stale.push(Change::Unindex { at, record_key: record_key.to_vec() });
             return Ok(false);
@@ -339,9 +373,9 @@ impl<'a, S: Source> Batch<'a, S> {
             Write::Delete => true,
             Write::Keep | Write::Put(_) => false,
         };
-        self.tally(record_key)?;
+        let tally = self.tally(record_key)?;
         // A record that stays is put again with its next entry: `place` moves what is due.
-        self.replace(record_key, |entry| {
+        self.replace(found, tally, |entry| {
             if gone {
                 entry.record = None;
             }
@@ -352,11 +386,12 @@ impl<'a, S: Source> Batch<'a, S> {
     /// Takes a record away whose fencing token is `ceiling` or less. The flag says whether it
     /// went.
     pub fn erase(&mut self, record_key: &[u8], ceiling: FencingToken) -> Result<bool, EngineError> {
-        let entry = self.entry(record_key)?;
-        let goes = entry.record.as_ref().is_some_and(|it| it.fencing_token <= ceiling);
+        let found = self.find(record_key)?;
+        let record = self.overlay[found].record.as_ref();
+        let goes = record.is_some_and(|it| it.fencing_token <= ceiling);
         if goes {
-            self.tally(record_key)?;
-            self.replace(record_key, |entry| entry.record = None);
+            let tally = self.tally(record_key)?;
+            self.replace(found, tally, |entry| entry.record = None);
         }
         Ok(goes)
     }
@@ -365,11 +400,11 @@ impl<'a, S: Source> Batch<'a, S> {
     pub fn finish(self) -> Outcome {
         let now = self.setting.now;
         let mut changes = self.stale;
+        // A new reservation makes two: itself and its index entry.
+        changes.reserve(2 * self.overlay.len());
         for (record_key, entry) in self.overlay {
-            if !entry.changed {
-                continue;
-            }
-            let quota = self.tallies[keys::namespace_of(&record_key)].quota;
+            let Some(tally) = entry.changed else { continue };
+            let quota = self.tallies[tally].quota;
             let place =
                 entry.record.as_ref().map(|record| place(entry.indexed_at, record, now, quota));
             if entry.indexed_at != place {
@@ -406,40 +441,40 @@ impl<'a, S: Source> Batch<'a, S> {
         Outcome { changes, next_fencing_token: self.setting.next_fencing_token }
     }
 
-    /// Makes a change to the entry of a record whose namespace has a tally, and counts it.
-    fn replace(&mut self, record_key: &[u8], change: impl FnOnce(&mut Entry)) {
-        let entry = self.overlay.get_mut(record_key).expect("it was looked at");
-        let namespace = keys::namespace_of(record_key);
-        let tally = self.tallies.get_mut(namespace).expect("it was counted before");
+    /// Makes a change to a record, and counts it in the tally of its namespace.
+    fn replace(&mut self, found: usize, tally: usize, change: impl FnOnce(&mut Entry)) {
+        let (record_key, entry) = self.overlay.get_index_mut(found).expect("it was found");
+        let counts = &mut self.tallies[tally];
         change(entry);
-        entry.changed = true;
+        entry.changed = Some(tally);
         let bytes = entry.record.as_ref().map(|record| {
-            counted(&self.setting, record_key, entry.indexed_at, record, tally.quota)
+            counted(&self.setting, record_key, entry.indexed_at, record, counts.quota)
         });
         if let Some(before) = std::mem::replace(&mut entry.counted, bytes) {
-            tally.usage = tally.usage.without(before);
+            counts.usage = counts.usage.without(before);
         }
         if let Some(bytes) = bytes {
-            tally.usage = tally.usage.with(bytes);
+            counts.usage = counts.usage.with(bytes);
         }
     }
 
-    /// Makes sure that the namespace of `record_key` has a tally, before anything changes.
-    fn tally(&mut self, record_key: &[u8]) -> Result<(), EngineError> {
+    /// Where the namespace of `record_key` is tallied, from before anything changes.
+    fn tally(&mut self, record_key: &[u8]) -> Result<usize, EngineError> {
         let namespace = keys::namespace_of(record_key);
-        if !self.tallies.contains_key(namespace) {
-            let stored = self.source.usage(namespace)?;
-            let quota = self.setting.quotas.of(namespace);
-            let tally = Tally { quota, stored, usage: stored, freed: false };
-            self.tallies.insert(namespace.to_vec(), tally);
+        if let Some(tally) = self.tallies.get_index_of(namespace) {
+            return Ok(tally);
         }
-        Ok(())
+        let stored = self.source.usage(namespace)?;
+        let quota = self.setting.quotas.of(namespace);
+        let tally = Tally { quota, stored, usage: stored, freed: false };
+        Ok(self.tallies.insert_full(namespace.to_vec(), tally).0)
     }
 
-    fn entry(&mut self, record_key: &[u8]) -> Result<&mut Entry, EngineError> {
+    /// Where in the overlay a record is; it is read where this batch has not seen it.
+    fn find(&mut self, record_key: &[u8]) -> Result<usize, EngineError> {
         match self.overlay.entry(record_key.to_vec()) {
-            hash_map::Entry::Occupied(entry) => Ok(entry.into_mut()),
-            hash_map::Entry::Vacant(vacant) => {
+            map::Entry::Occupied(found) => Ok(found.index()),
+            map::Entry::Vacant(vacant) => {
                 let mut entry = Entry::default();
                 if let Some((stored, bytes)) = self.source.read(record_key)? {
                     entry.indexed_at = Some(stored.indexed_at);
@@ -447,7 +482,9 @@ impl<'a, S: Source> Batch<'a, S> {
                     entry.record = Some(as_read(stored, &self.setting.grace));
                     entry.counted = Some((record_key.len() + bytes) as u64);
                 }
-                Ok(vacant.insert(entry))
+                let found = vacant.index();
+                vacant.insert(entry);
+                Ok(found)
             }
         }
     }
@@ -467,8 +504,8 @@ impl<S: Source> Store<Vec<u8>> for Batch<'_, S> {
     }
 
     fn forget(&mut self, record_key: &Vec<u8>) {
-        if self.overlay.get(record_key).is_some_and(|entry| !entry.changed) {
-            self.overlay.remove(record_key);
+        if self.overlay.get(record_key).is_some_and(|entry| entry.changed.is_none()) {
+            self.overlay.swap_remove(record_key);
         }
     }
 }

@@ -217,9 +217,7 @@ impl Tables {
     /// durable.
     pub fn write(&self, changes: &[Change], meta: &Meta) -> Result<(), DiskError> {
         let mut batch = WriteBatch::default();
-        for change in changes {
-            self.put(&mut batch, change);
-        }
+        self.put_all(&mut batch, changes);
         let family = self.family(META);
         if let Some(token) = meta.fencing_high_water {
             batch.put_cf(family, META_FENCING, token.get().to_be_bytes());
@@ -243,31 +241,21 @@ impl Tables {
         self.perform(Operation::Write, || self.db.write_opt(batch, &self.write_options))
     }
 
-    fn put(&self, batch: &mut WriteBatch, change: &Change) {
-        match change {
-            Change::Put { record_key, stored } => {
-                batch.put_cf(self.family(RECORDS), record_key, codec::encode(stored));
-            }
-            Change::Delete { record_key } => batch.delete_cf(self.family(RECORDS), record_key),
-            Change::Index { at, record_key } => {
-                batch.put_cf(self.family(EXPIRY), keys::expiry_key(*at, record_key), b"");
-            }
-            Change::Unindex { at, record_key } => {
-                batch.delete_cf(self.family(EXPIRY), keys::expiry_key(*at, record_key));
-            }
-            Change::Hold { at, record_key } => {
-                batch.put_cf(self.family(HOLDS), keys::expiry_key(*at, record_key), b"");
-            }
-            Change::Unhold { at, record_key } => {
-                batch.delete_cf(self.family(HOLDS), keys::expiry_key(*at, record_key));
-            }
-            Change::Count { namespace, usage } => {
-                let (family, name) = (self.family(META), usage_name(namespace));
-                match *usage == Usage::default() {
-                    true => batch.delete_cf(family, name),
-                    false => batch.put_cf(family, name, usage.to_bytes()),
-                }
-            }
+    /// Puts `changes` in the order of their keys, which spares RocksDB most of the search for
+    /// the place of each: next to the one before.
+    fn put_all(&self, batch: &mut WriteBatch, changes: &[Change]) {
+        let families = Families {
+            records: self.family(RECORDS),
+            expiry: self.family(EXPIRY),
+            holds: self.family(HOLDS),
+            meta: self.family(META),
+        };
+        let mut in_order: Vec<&Change> = changes.iter().collect();
+        // Stable: of two changes that concern one record the first stays the first.
+        in_order.sort_by_key(|change| change.sort_key());
+        let mut bytes = Vec::new();
+        for change in in_order {
+            families.put(batch, change, &mut bytes);
         }
     }
 
@@ -278,9 +266,7 @@ impl Tables {
         for namespace in self.usages().map_err(|_| DiskError)?.into_keys() {
             batch.delete_cf(self.family(META), usage_name(&namespace));
         }
-        for change in changes {
-            self.put(&mut batch, change);
-        }
+        self.put_all(&mut batch, changes);
         batch.put_cf(self.family(META), META_FORMAT, FORMAT.to_be_bytes());
         self.perform(Operation::Write, || self.db.write_opt(batch, &self.write_options))?;
         self.sync()
@@ -364,6 +350,51 @@ impl Tables {
 
     pub(super) fn family(&self, name: &str) -> &ColumnFamily {
         self.db.cf_handle(name).expect("every family was opened")
+    }
+}
+
+/// The tables that a change may be made to.
+struct Families<'a> {
+    records: &'a ColumnFamily,
+    expiry: &'a ColumnFamily,
+    holds: &'a ColumnFamily,
+    meta: &'a ColumnFamily,
+}
+
+impl Families<'_> {
+    /// `bytes` is scratch space.
+    fn put(&self, batch: &mut WriteBatch, change: &Change, bytes: &mut Vec<u8>) {
+        bytes.clear();
+        match change {
+            Change::Put { record_key, stored } => {
+                codec::encode_to(stored, bytes);
+                batch.put_cf(self.records, record_key, &bytes);
+            }
+            Change::Delete { record_key } => batch.delete_cf(self.records, record_key),
+            Change::Index { at, record_key } => {
+                keys::expiry_key_to(*at, record_key, bytes);
+                batch.put_cf(self.expiry, &bytes, b"");
+            }
+            Change::Unindex { at, record_key } => {
+                keys::expiry_key_to(*at, record_key, bytes);
+                batch.delete_cf(self.expiry, &bytes);
+            }
+            Change::Hold { at, record_key } => {
+                keys::expiry_key_to(*at, record_key, bytes);
+                batch.put_cf(self.holds, &bytes, b"");
+            }
+            Change::Unhold { at, record_key } => {
+                keys::expiry_key_to(*at, record_key, bytes);
+                batch.delete_cf(self.holds, &bytes);
+            }
+            Change::Count { namespace, usage } => {
+                let name = usage_name(namespace);
+                match *usage == Usage::default() {
+                    true => batch.delete_cf(self.meta, name),
+                    false => batch.put_cf(self.meta, name, usage.to_bytes()),
+                }
+            }
+        }
     }
 }
 
@@ -498,7 +529,9 @@ fn records_options(options: &StoreOptions, cache: &Cache) -> Options {
     // one in front of each table, answer them without a search. The filters stay in memory
     // with their tables, outside the cache; evicted filters cost nine tenths of the rate.
     table.set_memtable_whole_key_filtering(true);
-    table.set_memtable_prefix_bloom_ratio(0.1);
+    // About 20 bits for each record of a full memtable: a larger filter would leave the
+    // processor's cache, and each look at it would cost more than it saves.
+    table.set_memtable_prefix_bloom_ratio(0.02);
     let mut blocks = block_options(options, cache);
     blocks.set_bloom_filter(10.0, false);
     table.set_block_based_table_factory(&blocks);

@@ -104,7 +104,10 @@ impl Lane {
 
     /// Takes everything that waits.
     pub fn take(&self) -> Vec<Pending> {
-        std::mem::take(&mut self.queue.lock().unwrap().pending)
+        let mut queue = self.queue.lock().unwrap();
+        // The next turn is likely to be as large: it need not grow step by step.
+        let room = Vec::with_capacity(queue.pending.len());
+        std::mem::replace(&mut queue.pending, room)
     }
 
     /// Refuses what comes from now on.

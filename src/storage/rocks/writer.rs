@@ -189,6 +189,7 @@ impl Core {
         let mut position = 0;
         let mut pending = pending.into_iter().peekable();
         while pending.peek().is_some() {
+            let expected = pending.len().min(MAX_BATCH);
             let mut size = 0;
             let batch = std::iter::from_fn(|| {
                 let next = pending.next_if(|_| size < MAX_BATCH)?;
@@ -196,7 +197,7 @@ impl Core {
                 Some(next)
             });
             // A batch that is refused rests on nothing, but those before it do.
-            position = position.max(self.decide_batch(batch, &mut replies));
+            position = position.max(self.decide_batch(batch, expected, &mut replies));
         }
         (replies, position)
     }
@@ -204,6 +205,7 @@ impl Core {
     pub(super) fn decide_batch(
         &self,
         pending: impl Iterator<Item = Pending>,
+        expected: usize,
         replies: &mut Vec<Reply>,
     ) -> Position {
         let mut writer = match self.writer() {
@@ -218,7 +220,7 @@ impl Core {
         let patience = Instant::now() + self.sync.expected();
         let tables = Arc::clone(&writer.tables);
         let now = setting.now;
-        let mut batch = Batch::new(tables.as_ref(), setting);
+        let mut batch = Batch::new(tables.as_ref(), setting).expecting(expected);
         let first = replies.len();
         let mut round = Round::begin(&mut batch, &mut writer.waiting, replies, now, patience);
         pending.for_each(|asked| round.take(asked));
