@@ -36,7 +36,7 @@
 //! - Whoever completes, renews or releases proves that it owns the reservation. What an operator
 //!   forces instead is a service of its own, needs a reason, and is one line of the log.
 //! - No answer leaves before the state that it rests on is on disk, refusals included.
-//! - A fencing token is never given out twice, and rises, across restarts too.
+//! - A fencing token is never given out twice, and rises, across restarts and restores too.
 //! - Time is an argument, read when a command is applied. Nothing relies on the sweeper.
 //! - What failed says whether it may have happened; the same call sent again is right.
 //!

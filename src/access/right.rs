@@ -33,6 +33,9 @@ pub const RIGHTS: &[(&str, Right)] = &[
     ("/onced.v1.AdminService/EraseNamespace", Has(Operator)),
     ("/onced.v1.AdminService/DescribeNamespace", Has(Reader)),
     ("/onced.v1.AdminService/GetStats", Has(Operator)),
+    ("/onced.v1.AdminService/SetLogFilter", Has(Operator)),
+    ("/onced.v1.AdminService/CreateBackup", Has(Operator)),
+    ("/onced.v1.AdminService/ListBackups", Has(Operator)),
     ("/grpc.health.v1.Health/Check", Anybody),
     ("/grpc.health.v1.Health/Watch", Anybody),
     // What it tells is no secret, but answering strangers at length is no service to anybody.

@@ -21,6 +21,7 @@ use crate::domain::{Command, Decision, Forced, ForcedOutcome, Moment, RecordKey}
 use crate::log::LogControl;
 use crate::pb::v1;
 use crate::pb::v1::admin_service_server::AdminService;
+use crate::storage::backup::BackupError;
 use crate::storage::{Condition, Decided, Engine, EngineError};
 
 /// The service: one engine, what applies in which namespace, and the moment since which it is up.
@@ -224,6 +225,40 @@ impl AdminService for AdminApi {
         Ok(Response::new(v1::DescribeNamespaceResponse { policy: Some(policy) }))
     }
 
+    async fn create_backup(
+        &self,
+        request: Request<v1::CreateBackupRequest>,
+    ) -> Result<Response<v1::CreateBackupResponse>, Status> {
+        let (_, extensions, request) = request.into_parts();
+        let reach = self.access.of(&extensions)?;
+        // It holds every namespace that there is.
+        reach.to_all()?;
+        let account = decode::create_backup(request).map_err(status::invalid)?;
+        let actor = Actor { account, caller: reach.caller() };
+        let engine = Arc::clone(&self.engine);
+        // Seen through to its end: what was made is written down, whoever is left to be told.
+        let making = tokio::spawn(async move {
+            let made = engine.back_up().await;
+            audit::backup(&actor, &made);
+            made
+        });
+        let made = making
+            .await
+            .unwrap_or(Err(BackupError::Engine(EngineError::OutcomeUnknown)))
+            .map_err(status::not_backed_up)?;
+        Ok(Response::new(v1::CreateBackupResponse { backup: Some(encode::backup(made)) }))
+    }
+
+    async fn list_backups(
+        &self,
+        request: Request<v1::ListBackupsRequest>,
+    ) -> Result<Response<v1::ListBackupsResponse>, Status> {
+        self.access.of(request.extensions())?.to_all()?;
+        let backups = self.engine.backups().await.map_err(status::not_backed_up)?;
+        let backups = backups.into_iter().map(encode::backup).collect();
+        Ok(Response::new(v1::ListBackupsResponse { backups }))
+    }
+
     async fn get_stats(
         &self,
         request: Request<v1::GetStatsRequest>,
@@ -259,13 +294,17 @@ impl AdminService for AdminApi {
         &self,
         request: Request<v1::SetLogFilterRequest>,
     ) -> Result<Response<v1::SetLogFilterResponse>, Status> {
-        let (filter, account) =
-            decode::set_log_filter(request.into_inner()).map_err(status::invalid)?;
+        let (_, extensions, request) = request.into_parts();
+        let reach = self.access.of(&extensions)?;
+        // What is logged is of every namespace that there is.
+        reach.to_all()?;
+        let (filter, account) = decode::set_log_filter(request).map_err(status::invalid)?;
+        let actor = Actor { account, caller: reach.caller() };
         let log = self.log.clone().ok_or_else(status::log_not_changeable)?;
         // The directives were checked, so all that can be wrong is the log.
         let changed = log.set(&filter.directives).ok().flatten();
         let changed = changed.ok_or_else(status::log_not_changeable)?;
-        audit::log_filter(&account, &changed, filter.duration);
+        audit::log_filter(&actor, &changed, filter.duration);
         let answer = v1::SetLogFilterResponse {
             filter: changed.after.clone(),
             filter_before: changed.before.clone(),

@@ -14,6 +14,7 @@ use super::decode::admin::Account;
 use super::status;
 use crate::domain::{FencingToken, Forced, ForcedOutcome, Phase, RecordKey, Refusal};
 use crate::log::Changed;
+use crate::storage::backup::{Backup, BackupError};
 use crate::storage::erase::Erase;
 
 /// Who forces something.
@@ -100,17 +101,38 @@ pub fn erase_begun(erase: &Erase, caller: Option<&Caller>) {
 }
 
 /// Writes down that what is logged was changed, for a time or until the next change.
-pub fn log_filter(account: &Account, changed: &Changed, ends_after: Option<Duration>) {
+pub fn log_filter(actor: &Actor, changed: &Changed, ends_after: Option<Duration>) {
     info!(
         target: "onced::audit",
         action = "set_log_filter",
         outcome = "changed",
-        operator = account.operator,
-        reason = account.reason,
+        principal = principal(actor.caller.as_ref()),
+        operator = actor.account.operator,
+        reason = actor.account.reason,
         before = changed.before,
         after = changed.after,
         ends_after = ends_after.map(tracing::field::debug),
         "{MESSAGE}"
+    );
+}
+
+/// Writes down what became of a backup.
+pub fn backup(actor: &Actor, made: &Result<Backup, BackupError>) {
+    let (outcome, backup_id, size_bytes, message) = match made {
+        Ok(Backup { id, bytes, .. }) => ("made", *id, *bytes, MESSAGE),
+        Err(_) => ("failed", 0, 0, "an operator's command failed"),
+    };
+    info!(
+        target: "onced::audit",
+        action = "create_backup",
+        outcome,
+        principal = principal(actor.caller.as_ref()),
+        operator = actor.account.operator,
+        reason = actor.account.reason,
+        backup_id,
+        size_bytes,
+        cause = made.as_ref().err().map(tracing::field::display),
+        "{message}"
     );
 }
 

@@ -51,10 +51,14 @@ pub enum Method {
     GetStats,
     /// `AdminService.SetLogFilter`.
     SetLogFilter,
+    /// `AdminService.CreateBackup`.
+    CreateBackup,
+    /// `AdminService.ListBackups`.
+    ListBackups,
 }
 
 /// How many methods there are.
-const METHODS: usize = 15;
+const METHODS: usize = 17;
 
 impl Method {
     /// All of them.
@@ -74,6 +78,8 @@ impl Method {
         Self::DescribeNamespace,
         Self::GetStats,
         Self::SetLogFilter,
+        Self::CreateBackup,
+        Self::ListBackups,
     ];
 
     /// Its name in the proto.
@@ -94,6 +100,8 @@ impl Method {
             Self::DescribeNamespace => "DescribeNamespace",
             Self::GetStats => "GetStats",
             Self::SetLogFilter => "SetLogFilter",
+            Self::CreateBackup => "CreateBackup",
+            Self::ListBackups => "ListBackups",
         }
     }
 

@@ -12,6 +12,7 @@ use crate::domain::{
 };
 use crate::pb::v1;
 use crate::storage::Usage;
+use crate::storage::backup::Backup;
 use crate::storage::erase::Erase;
 use crate::storage::stats::Stats;
 
@@ -193,6 +194,17 @@ pub fn erase(erase: Erase) -> v1::Erase {
         fencing_token_ceiling: fencing_token(erase.ceiling),
         begin_time: Some(timestamp(erase.began_at)),
         end_time: erase.ended_at.map(timestamp),
+    }
+}
+
+/// A backup.
+pub fn backup(backup: Backup) -> v1::Backup {
+    v1::Backup {
+        backup_id: i64::from(backup.id),
+        create_time: backup.made_at.map(timestamp),
+        size_bytes: count(backup.bytes),
+        files: i64::from(backup.files),
+        damaged: backup.damaged,
     }
 }
 

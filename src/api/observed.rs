@@ -363,6 +363,20 @@ impl<S: AdminService> AdminService for Observed<S> {
     ) -> Result<Response<v1::SetLogFilterResponse>, Status> {
         observe!(self, SetLogFilter: set_log_filter(request), ok)
     }
+
+    async fn create_backup(
+        &self,
+        request: Request<v1::CreateBackupRequest>,
+    ) -> Result<Response<v1::CreateBackupResponse>, Status> {
+        observe!(self, CreateBackup: create_backup(request), ok)
+    }
+
+    async fn list_backups(
+        &self,
+        request: Request<v1::ListBackupsRequest>,
+    ) -> Result<Response<v1::ListBackupsResponse>, Status> {
+        observe!(self, ListBackups: list_backups(request), ok)
+    }
 }
 
 /// What requests with a key say of themselves.
@@ -417,6 +431,8 @@ impl Asks for v1::BatchReserveRequest {}
 impl Asks for v1::BatchCompleteRequest {}
 impl Asks for v1::GetStatsRequest {}
 impl Asks for v1::SetLogFilterRequest {}
+impl Asks for v1::CreateBackupRequest {}
+impl Asks for v1::ListBackupsRequest {}
 
 #[cfg(test)]
 mod tests;

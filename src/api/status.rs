@@ -19,6 +19,7 @@ use super::decode::Violations;
 use crate::access::{Principal, Unknown};
 use crate::domain::{QuotaKind, RecordKey, Refusal};
 use crate::storage::EngineError;
+use crate::storage::backup::BackupError;
 
 /// The domain of every reason.
 pub const DOMAIN: &str = "onced";
@@ -124,10 +125,10 @@ pub fn not_found(key: &RecordKey) -> Status {
 /// The engine did not answer.
 pub fn unanswered(error: EngineError) -> Status {
     match error {
-        EngineError::Overloaded => unavailable("OVERLOADED", error, SOON),
-        EngineError::Closing => unavailable("DRAINING", error, LATER),
-        EngineError::Unavailable => unavailable("STORE_UNAVAILABLE", error, LATER),
-        EngineError::OutcomeUnknown => unavailable("OUTCOME_UNKNOWN", error, SOON),
+        EngineError::Overloaded => unavailable("OVERLOADED", error.to_string(), SOON),
+        EngineError::Closing => unavailable("DRAINING", error.to_string(), LATER),
+        EngineError::Unavailable => unavailable("STORE_UNAVAILABLE", error.to_string(), LATER),
+        EngineError::OutcomeUnknown => unavailable("OUTCOME_UNKNOWN", error.to_string(), SOON),
         EngineError::DeadlineTooShort => Status::with_error_details(
             Code::DeadlineExceeded,
             error.to_string(),
@@ -144,6 +145,25 @@ pub fn unanswered(error: EngineError) -> Status {
         EngineError::Corrupted => {
             Status::with_error_details(Code::DataLoss, error.to_string(), reason("STORE_CORRUPTED"))
         }
+    }
+}
+
+/// There is no backup.
+pub fn not_backed_up(error: BackupError) -> Status {
+    let message = error.to_string();
+    match error {
+        BackupError::Off => {
+            let details = reason("BACKUPS_OFF");
+            Status::with_error_details(Code::FailedPrecondition, message, details)
+        }
+        BackupError::Busy => unavailable("OVERLOADED", message, LATER),
+        BackupError::NoRoom { .. } => {
+            exhausted("STORE_FULL", "disk".to_owned(), message, MUCH_LATER)
+        }
+        BackupError::Failed { .. } => {
+            Status::with_error_details(Code::Internal, message, reason("BACKUP_FAILED"))
+        }
+        BackupError::Engine(error) => unanswered(error),
     }
 }
 
@@ -164,13 +184,13 @@ fn exhausted(name: &'static str, subject: String, message: String, delay: Durati
     Status::with_error_details(Code::ResourceExhausted, message, details)
 }
 
-fn unavailable(name: &'static str, error: EngineError, delay: Duration) -> Status {
+fn unavailable(name: &'static str, message: String, delay: Duration) -> Status {
     let mut details = reason(name);
     details.set_retry_info(Some(delay));
     let mut metadata = MetadataMap::new();
     let millis = delay.as_millis().to_string();
     metadata.insert(RETRY_PUSHBACK, millis.parse().expect("digits are ASCII"));
-    Status::with_error_details_and_metadata(Code::Unavailable, error.to_string(), details, metadata)
+    Status::with_error_details_and_metadata(Code::Unavailable, message, details, metadata)
 }
 
 fn reason(name: &'static str) -> ErrorDetails {

@@ -111,12 +111,12 @@ impl Inspect {
 }
 
 /// The engine logs the causes of its errors and hands on only what they mean.
-fn log_errors() {
+pub(super) fn log_errors() {
     let log = tracing_subscriber::fmt().with_max_level(tracing::Level::ERROR);
     let _ = log.without_time().with_ansi(false).with_writer(std::io::stderr).try_init();
 }
 
-fn unopened(error: OpenError) -> Failure {
+pub(super) fn unopened(error: OpenError) -> Failure {
     let message = error.to_string();
     Failure::from(match error {
         OpenError::Missing { .. } => Status::not_found(message),

@@ -20,7 +20,7 @@ use crate::pb::v1::{
 };
 
 pub(super) use admin::{
-    delete_record, erase, force_complete, force_release, listed, log_filter, policy, stats,
+    backup, delete_record, erase, force_complete, force_release, listed, log_filter, policy, stats,
 };
 
 pub(super) fn reserve(answer: &ReserveResponse) -> Value {

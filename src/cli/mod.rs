@@ -1,9 +1,10 @@
 //! The command line: what can be typed, and which file does it.
 //!
-//! `serve` runs the server, `settings` lists what it can be told, `inspect` reads the directory of
-//! one that is stopped, and `token` makes what callers of one show. Every other command is a client
-//! that speaks gRPC to one, on a single-threaded runtime. Answers go to stdout, everything else to
-//! stderr; [`Exit`] says what each exit code means.
+//! `serve` runs the server, and `settings` lists what it can be told; `inspect` and `verify` read
+//! the directory of one that is stopped, and `restore` makes one of a backup; `token` makes what
+//! callers of one show. Every other command is a client that speaks gRPC to one, on a
+//! single-threaded runtime. Answers go to stdout, everything else to stderr; [`Exit`] says what
+//! each exit code means.
 
 mod exit;
 mod print;
@@ -19,6 +20,7 @@ mod remote;
 mod text;
 
 mod admin;
+mod backup;
 mod bench;
 mod complete;
 mod health;
@@ -27,8 +29,10 @@ mod lookup;
 mod release;
 mod renew;
 mod reserve;
+mod restore;
 mod run;
 mod token;
+mod verify;
 
 #[cfg(test)]
 mod tests;
@@ -67,6 +71,9 @@ enum Command {
     Admin(admin::Admin),
     Health(health::Health),
     Token(token::TokenCommand),
+    Backup(backup::Backup),
+    Restore(restore::Restore),
+    Verify(verify::Verify),
     Inspect(inspect::Inspect),
     Bench(bench::Bench),
 }
@@ -87,6 +94,9 @@ pub fn main() -> ExitCode {
         Command::Admin(command) => block_on(command.execute()),
         Command::Health(command) => block_on(command.execute()),
         Command::Token(command) => command.execute(),
+        Command::Backup(command) => block_on(command.execute()),
+        Command::Restore(command) => command.execute(),
+        Command::Verify(command) => command.execute(),
         Command::Inspect(command) => command.execute(),
         Command::Bench(command) => command.execute(),
     };

@@ -92,6 +92,7 @@ impl Input {
             flags: self.flags.iter().map(flag).collect(),
             environment: self.environment.iter().map(variable).collect(),
             file: self.file.as_ref().map(File::config),
+            control_group: None,
         }
     }
 }

@@ -18,6 +18,8 @@ use super::{Fault, Kind, SETTINGS, Setting};
 pub enum Origin {
     /// It is the default.
     Default,
+    /// It is the share of `memory_limit`.
+    MemoryLimit,
     /// From a flag, named without its dashes.
     Flag(String),
     /// From the variable with this name.
@@ -38,6 +40,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
+            Self::MemoryLimit => f.write_str("memory_limit"),
             Self::Flag(flag) => write!(f, "--{flag}"),
             Self::Environment(variable) => f.write_str(variable),
             Self::Server(origin) => write!(f, "the server's ({origin})"),

@@ -6,8 +6,10 @@
 //! output of `--check` and the reference table all come from it. Nothing in here parses
 //! command lines: `cli/serve.rs` hands the flags over.
 
+mod control_group;
 mod fault;
 mod given;
+mod memory;
 mod namespaces;
 mod resolve;
 mod sources;
@@ -27,8 +29,10 @@ use std::time::Duration;
 use crate::domain::{LeaseExpiryAction, Namespace, Span, SpanBounds};
 use crate::storage::StoreUrl;
 
+pub use control_group::ControlGroup;
 pub use fault::{ConfigError, Fault};
 pub use given::Origin;
+pub use memory::MemoryPlan;
 pub use namespaces::NamespaceSettings;
 pub use resolve::{Effective, Resolved};
 pub use sources::{ConfigFile, Sources};
@@ -59,6 +63,9 @@ pub struct Settings {
     /// What becomes of a reservation whose lease ends, where the request does not say.
     /// Default: takeover.
     pub lease_expiry_action: LeaseExpiryAction,
+    /// What the server may have in memory, in bytes, 384 MiB to 1 TiB; `None`: as much as the
+    /// other limits come to. Default: none.
+    pub memory_limit: Option<usize>,
     /// The largest response that is stored: payload, content type and metadata, in bytes,
     /// 0 to 8 MiB. Default 1 MiB.
     pub max_response_bytes: usize,
@@ -144,6 +151,10 @@ pub struct Settings {
     /// With less free disk than this many bytes, new reservations are refused, 0 to 1 TiB.
     /// Default 64 MiB.
     pub min_free_disk_bytes: u64,
+    /// The directory that backups are made in; `None`: none are made. Default: none.
+    pub backup_dir: Option<PathBuf>,
+    /// How many backups are kept, 1 to 10,000. Default 7.
+    pub backup_keep: usize,
 }
 
 /// Every setting at its default.

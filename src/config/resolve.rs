@@ -3,15 +3,19 @@
 //! same way, with the server's values in the place of the defaults.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::given::{AllGiven, Given, given};
+use super::memory;
 use super::namespaces::{self, GivenNamespace, NamespaceSettings};
 use super::table::namespace_settings;
 use super::value::{Endpoint, LogFilter, PerCore, Size, Timespan, Value};
-use super::{ConfigError, Fault, Origin, SETTINGS, Setting, Settings, Sources, TlsClientAuth};
+use super::{
+    ConfigError, ControlGroup, Fault, Origin, SETTINGS, Setting, Settings, Sources, TlsClientAuth,
+};
 use crate::domain::{Namespace, SpanBounds};
-use crate::storage::Quota;
+use crate::storage::{Quota, StoreUrl};
 
 /// Settings, and where each of them came from.
 #[derive(Clone, Debug)]
@@ -39,7 +43,7 @@ pub struct Effective {
 impl Effective {
     /// Whether it was given for just what it is the setting of, and can be changed there.
     fn is_given_here(&self) -> bool {
-        !matches!(self.origin, Origin::Default | Origin::Server(_))
+        !matches!(self.origin, Origin::Default | Origin::MemoryLimit | Origin::Server(_))
     }
 }
 
@@ -56,7 +60,12 @@ impl Resolved {
     pub fn of(sources: &Sources) -> Result<Self, ConfigError> {
         let AllGiven { values, namespaces, faults } = given(sources);
         let mut reader = Reader::of_server(values, faults);
+        let memory_limit = reader.bounded_or_off::<Size>("memory_limit").map(|size| size.0);
+        if let Some(limit) = memory_limit {
+            reader.share_out(limit, sources.control_group.as_ref());
+        }
         let mut settings = Settings {
+            memory_limit,
             listen: reader.value("listen"),
             store: reader.value("store"),
             runtimes: reader.bounded::<PerCore>("runtimes").0,
@@ -98,7 +107,13 @@ impl Resolved {
             memtable_bytes: reader.bounded::<Size>("memtable_bytes").0,
             block_cache_bytes: reader.bounded::<Size>("block_cache_bytes").0,
             min_free_disk_bytes: reader.bounded::<Size>("min_free_disk_bytes").0 as u64,
+            backup_dir: reader.value("backup_dir"),
+            backup_keep: reader.bounded("backup_keep"),
         };
+        reader.exceed(&settings);
+        if let Some(problem) = misplaced(&settings) {
+            reader.refuse("backup_dir", &problem);
+        }
         if settings.strict && namespaces.is_empty() && reader.faults.is_empty() {
             reader.refuse_all();
         }
@@ -170,6 +185,41 @@ impl Reader {
                 bytes: self.bounded_or_off::<Size>("quota_bytes").map(|size| size.0 as u64),
             },
         }
+    }
+
+    /// Lets what is not given follow from the limit on memory, which has to be within that of
+    /// the process.
+    fn share_out(&mut self, limit: usize, control_group: Option<&ControlGroup>) {
+        if let Some(group) = control_group.filter(|group| group.limit_bytes < limit as u64) {
+            let problem = format!(
+                "is more than the {} bytes that {} leaves to the process; give less",
+                group.limit_bytes,
+                group.path.display()
+            );
+            self.refuse("memory_limit", &problem);
+        }
+        let derived = memory::derived(limit).into_iter();
+        let origin = Origin::MemoryLimit;
+        self.inherited = derived
+            .map(|(name, value)| Effective { name, value, origin: origin.clone() })
+            .collect();
+    }
+
+    /// Reports what takes more than its share of the memory, where there is too little for it.
+    fn exceed(&mut self, settings: &Settings) {
+        let Some(limit) = settings.memory_limit else { return };
+        for (name, problem) in memory::excess(settings, limit) {
+            if self.in_force(name).is_given_here() {
+                self.refuse(name, &problem);
+            }
+        }
+    }
+
+    /// Reports what is wrong with a setting beside others.
+    fn refuse(&mut self, name: &str, problem: &str) {
+        let Effective { value, origin, .. } = self.in_force(name);
+        let (setting, origin) = (name.to_owned(), origin.clone());
+        self.faults.push(Fault { setting, origin, problem: format!("\"{value}\" {problem}") });
     }
 
     /// A server that is strict and lists nothing would refuse every call.
@@ -328,9 +378,10 @@ impl Reader {
         let given = self.given.iter().find(|given| given.setting == setting);
         let inherited = self.inherited.iter().find(|effective| effective.name == name);
         let (otherwise, mut origin) = match inherited {
-            Some(Effective { value, origin, .. }) => {
+            Some(Effective { value, origin, .. }) if self.namespace.is_some() => {
                 (value.as_str(), Origin::Server(Box::new(origin.clone())))
             }
+            Some(Effective { value, origin, .. }) => (value.as_str(), origin.clone()),
             None => (setting.default, Origin::Default),
         };
         let mut value = None;
@@ -352,6 +403,26 @@ impl Reader {
             value.unwrap_or_else(|| read(setting, otherwise).expect("defaults are within bounds"));
         self.effective.push(Effective { name, value: value.show(), origin });
         value
+    }
+}
+
+/// What is wrong with the place of backups, beside that of the store.
+fn misplaced(settings: &Settings) -> Option<String> {
+    let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone());
+    let dir = absolute(settings.backup_dir.as_ref()?);
+    let are_apart = |data: &PathBuf| {
+        let data = absolute(data);
+        !dir.starts_with(&data) && !data.starts_with(&dir)
+    };
+    match &settings.store {
+        StoreUrl::Memory => {
+            Some("is given, and the store is memory:, which has no backups; give off".to_owned())
+        }
+        StoreUrl::RocksDb(data) if are_apart(data) => None,
+        StoreUrl::RocksDb(data) => Some(format!(
+            "and the data directory, {}, are not apart; give another directory",
+            data.display()
+        )),
     }
 }
 

@@ -6,7 +6,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-use super::Fault;
+use super::{ControlGroup, Fault};
 
 /// What every setting's variable begins with.
 pub(super) const PREFIX: &str = "ONCED_";
@@ -20,6 +20,8 @@ pub struct Sources {
     pub environment: Vec<(String, OsString)>,
     /// The file, where one was named.
     pub file: Option<ConfigFile>,
+    /// The control group that bounds the memory of the process, where one does.
+    pub control_group: Option<ControlGroup>,
 }
 
 /// A file that settings are read from.
@@ -40,7 +42,12 @@ impl Sources {
             .filter(|(name, _)| name.starts_with(PREFIX))
             .collect();
         let path = config.or_else(|| env::var_os("ONCED_CONFIG").map(PathBuf::from));
-        Self { flags, environment, file: path.map(ConfigFile::read) }
+        Self {
+            flags,
+            environment,
+            file: path.map(ConfigFile::read),
+            control_group: ControlGroup::of_this_process(),
+        }
     }
 }
 

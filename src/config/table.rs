@@ -52,6 +52,8 @@ pub enum Kind {
     SizeOrOff,
     /// `true` or `false`.
     Switch,
+    /// A directory, or `off`.
+    DirectoryOrOff,
     /// One of a few words.
     Choice(&'static str, &'static str),
     /// Directives that say what is logged.
@@ -69,6 +71,7 @@ const DRAIN: &str = "Restart and drain";
 const METRICS: &str = "Metrics and traces";
 const LOG: &str = "Log";
 const ROCKSDB: &str = "RocksDB";
+const BACKUPS: &str = "Backups";
 const NAMESPACES: &str = "Namespaces";
 
 const fn row(
@@ -88,8 +91,8 @@ impl Setting {
 }
 
 use Kind::{
-    Address, AddressOrOff, Choice, Duration, DurationOrOff, FileOrOff, LogFilter, Number,
-    NumberOrOff, PerCore, Ratio, Size, SizeOrOff, Store, Switch, UrlOrOff,
+    Address, AddressOrOff, Choice, DirectoryOrOff, Duration, DurationOrOff, FileOrOff, LogFilter,
+    Number, NumberOrOff, PerCore, Ratio, Size, SizeOrOff, Store, Switch, UrlOrOff,
 };
 
 /// Every setting of the server, in the order in which people read about them.
@@ -143,6 +146,9 @@ pub const SETTINGS: &[Setting] = &[
     row(LEASES, "retention_max", Duration, "90d",
         "The longest retention; longer ones are cut to it").within("1ms", "3660d"),
 
+    row(LIMITS, "memory_limit", SizeOrOff, "off",
+        "What the server may have in memory: it is shared out to caches, memtables, messages and \
+         connections, as far as their settings are not given").within("384MiB", "1TiB"),
     row(LIMITS, "max_response_bytes", Size, "1MiB",
         "The largest response that is stored: payload, content type and metadata; of larger ones \
          only result, digest and size are kept").within("0", "8MiB"),
@@ -209,6 +215,13 @@ pub const SETTINGS: &[Setting] = &[
     row(ROCKSDB, "min_free_disk_bytes", Size, "64MiB",
         "With less free disk, new reservations are refused with STORE_FULL and health says \
          NOT_SERVING").within("0", "1TiB"),
+
+    row(BACKUPS, "backup_dir", DirectoryOrOff, "off",
+        "The directory on this machine that onced backup has backups made in; of one server only, \
+         and outside of its data directory"),
+    row(BACKUPS, "backup_keep", Number, "7",
+        "How many backups are kept; where there is one more, the oldest goes")
+        .within("1", "10000"),
 ];
 
 /// The settings that a namespace may have otherwise than the server.
@@ -275,6 +288,7 @@ impl Setting {
             Size => "SIZE".to_owned(),
             SizeOrOff => "SIZE|off".to_owned(),
             Switch => "true|false".to_owned(),
+            DirectoryOrOff => "DIRECTORY|off".to_owned(),
             Choice(one, other) => format!("{one}|{other}"),
             LogFilter => "DIRECTIVES".to_owned(),
             FileOrOff => "FILE|off".to_owned(),
@@ -297,6 +311,7 @@ impl Setting {
             Size => "give a size such as 64KiB, 1MiB or a number of bytes".to_owned(),
             SizeOrOff => "give off or a size such as 64KiB, 1MiB or a number of bytes".to_owned(),
             Switch => "give true or false".to_owned(),
+            DirectoryOrOff => "give off or a directory".to_owned(),
             Choice(one, other) => format!("give {one} or {other}"),
             FileOrOff => "give off or the path of a file".to_owned(),
             LogFilter => {

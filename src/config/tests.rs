@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::value::{Size, Value};
 use super::*;
 
+mod memory;
 mod namespaces;
 
 fn flags(flags: &[(&'static str, &str)]) -> Sources {

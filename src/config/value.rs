@@ -39,6 +39,19 @@ impl Value for StoreUrl {
     }
 }
 
+impl Value for PathBuf {
+    fn read(text: &str) -> Result<Self, String> {
+        match text {
+            "" => Err("is empty".to_owned()),
+            path => Ok(Self::from(path)),
+        }
+    }
+
+    fn show(&self) -> String {
+        self.display().to_string()
+    }
+}
+
 impl Value for bool {
     fn read(text: &str) -> Result<Self, String> {
         match text {
@@ -334,19 +347,6 @@ impl Value for TlsClientAuth {
             Self::Required => "required".to_owned(),
             Self::Optional => "optional".to_owned(),
         }
-    }
-}
-
-impl Value for PathBuf {
-    fn read(text: &str) -> Result<Self, String> {
-        match text {
-            "" => Err("is empty".to_owned()),
-            text => Ok(Self::from(text)),
-        }
-    }
-
-    fn show(&self) -> String {
-        self.display().to_string()
     }
 }
 

@@ -4,8 +4,10 @@
 //! A request is in memory from its first byte, long before an engine can count it, and an
 //! answer until its caller has read it. Streams and connections are bounded by number, but
 //! thousands of each times megabytes would be more than any machine has. So what a message has
-//! beyond its first [`SMALL`] bytes is taken from one budget, and refused where that is used up.
-//! Small messages pass always: callers with large ones cannot shut out everybody else.
+//! beyond its first bytes is taken from one budget, and refused where that is used up.
+//! Small messages pass always: callers with large ones cannot shut out everybody else. Where the
+//! memory of the server has a limit, calls are counted as well, from their headers until their
+//! answer is sent: small messages are not small together.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -25,21 +27,23 @@ use tower_service::Service;
 use crate::api::{LargeAnswer, status};
 use crate::storage::EngineError;
 
-/// What every message may hold without asking, in bytes.
-const SMALL: usize = 64 << 10;
-
-/// The bytes that large messages may hold, and those that they do.
+/// The bytes that large messages may hold, and those that they do; and the same of calls.
 #[derive(Debug)]
 pub struct Budget {
     held: AtomicUsize,
     max: usize,
+    /// What every message may hold without asking, in bytes.
+    small: usize,
+    calls: AtomicUsize,
+    max_calls: usize,
     refused: AtomicU64,
 }
 
 impl Budget {
-    /// So many bytes.
-    pub fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self { held: AtomicUsize::new(0), max, refused: AtomicU64::new(0) })
+    /// So many bytes of what messages have beyond their first `small` ones, and so many calls.
+    pub fn new(max: usize, small: usize, max_calls: usize) -> Arc<Self> {
+        let (held, calls) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        Arc::new(Self { held, max, small, calls, max_calls, refused: AtomicU64::new(0) })
     }
 
     /// How many bytes large messages hold.
@@ -50,6 +54,30 @@ impl Budget {
     /// How many messages found no room.
     pub fn refused(&self) -> u64 {
         self.refused.load(Ordering::Relaxed)
+    }
+
+    /// A place for one more call; `None` where there is none left. Where calls have no bound of
+    /// their own they are not counted either.
+    fn place(self: &Arc<Self>) -> Option<Place> {
+        if self.max_calls == usize::MAX {
+            return Some(Place(None));
+        }
+        // Counted first and taken back when it was too much, as bytes are.
+        let place = Place(Some(Arc::clone(self)));
+        let is_free = self.calls.fetch_add(1, Ordering::Relaxed) < self.max_calls;
+        is_free.then_some(place)
+    }
+}
+
+/// The place of one call; dropping it makes room.
+#[derive(Debug)]
+struct Place(Option<Arc<Budget>>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(budget) = &self.0 {
+            budget.calls.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -70,7 +98,7 @@ impl Share {
     /// Takes so many more bytes. The flag says whether they were to be had.
     fn grow(&mut self, bytes: usize) -> bool {
         self.bytes += bytes;
-        let more = self.bytes.saturating_sub(SMALL) - self.held;
+        let more = self.bytes.saturating_sub(self.budget.small) - self.held;
         if more == 0 {
             return true;
         }
@@ -161,10 +189,30 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let budget = Arc::clone(&self.budget);
+        let Some(place) = budget.place() else {
+            let refused = status::unanswered(EngineError::Overloaded).into_http();
+            return Box::pin(async { Ok(refused) });
+        };
         let share = Share::of(Arc::clone(&budget));
         let calling = self.inner.call(request.map(|body| Body::new(Counted { body, share })));
-        Box::pin(async move { Ok(answered(calling.await?, budget)) })
+        Box::pin(async move {
+            let response = answered(calling.await?, budget);
+            Ok(match place {
+                Place(None) => response,
+                counted => with(response, counted),
+            })
+        })
     }
+}
+
+/// The answer with what is held for it, which goes with the body: when it is sent.
+fn with(response: Response<Body>, held: impl Send + 'static) -> Response<Body> {
+    response.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            let _held = &held;
+            frame
+        }))
+    })
 }
 
 /// The answer with its share, or else the refusal that it brought along for this case.
@@ -174,13 +222,7 @@ fn answered(mut response: Response<Body>, budget: Arc<Budget>) -> Response<Body>
     };
     let mut share = Share::of(budget);
     match share.grow(bytes) {
-        // The share goes with the body, which goes when it is sent.
-        true => response.map(|body| {
-            Body::new(body.map_frame(move |frame| {
-                let _held = &share;
-                frame
-            }))
-        }),
+        true => with(response, share),
         false => status::unanswered(otherwise).into_http(),
     }
 }
@@ -189,9 +231,26 @@ fn answered(mut response: Response<Body>, budget: Arc<Budget>) -> Response<Body>
 mod tests {
     use super::*;
 
+    const SMALL: usize = 64 << 10;
+
+    #[test]
+    fn calls_are_counted_where_they_are_bounded() {
+        let budget = Budget::new(0, SMALL, 2);
+        let first = budget.place().unwrap();
+        let _second = budget.place().unwrap();
+        assert!(budget.place().is_none());
+        drop(first);
+        assert!(budget.place().is_some());
+        assert!(budget.place().is_some(), "a place that was refused is given back");
+
+        let unbounded = Budget::new(0, SMALL, usize::MAX);
+        let _places: Vec<_> = (0..10).map(|_| unbounded.place().unwrap()).collect();
+        assert_eq!(unbounded.calls.load(Ordering::Relaxed), 0);
+    }
+
     #[test]
     fn small_messages_pass_always() {
-        let budget = Budget::new(0);
+        let budget = Budget::new(0, SMALL, usize::MAX);
         let mut share = Share::of(Arc::clone(&budget));
         assert!(share.grow(SMALL));
         assert!(!share.grow(1));
@@ -200,7 +259,7 @@ mod tests {
 
     #[test]
     fn a_share_is_given_back() {
-        let budget = Budget::new(1_000);
+        let budget = Budget::new(1_000, SMALL, usize::MAX);
         let mut first = Share::of(Arc::clone(&budget));
         assert!(first.grow(SMALL + 600) && first.grow(400));
         let mut second = Share::of(Arc::clone(&budget));

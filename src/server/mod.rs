@@ -58,11 +58,12 @@ use crate::api::{
     SlowLog, Waits,
 };
 use crate::clock::SystemClock;
-use crate::config::{ConfigError, NamespaceSettings, Settings};
+use crate::config::{ConfigError, MemoryPlan, NamespaceSettings, Settings};
 use crate::log::LogControl;
 use crate::pb::v1;
 use crate::pb::v1::admin_service_server::AdminServiceServer;
 use crate::pb::v1::idempotency_service_server::IdempotencyServiceServer;
+use crate::storage::backup::BackupOptions;
 use crate::storage::{self, Engine, StoreOptions, StoreUrl, Sweeper, WaitingBounds};
 use crate::trace::Traces;
 
@@ -193,7 +194,9 @@ async fn run(
         log,
     };
     let routes = routes(settings, api, waits, &health)?;
-    let budget = Budget::new(settings.max_large_message_bytes);
+    let plan = MemoryPlan::within(settings.memory_limit);
+    let budget =
+        Budget::new(settings.max_large_message_bytes, plan.small_message_bytes, plan.max_calls);
     let runtimes = Runtimes::start(settings, &security, &routes, &budget, &stage)?;
     let watching = tokio::spawn(security.watch());
     let acceptor = Acceptor::new(listeners.calls, settings.max_connections)?;
@@ -264,14 +267,18 @@ async fn open(settings: &Settings) -> anyhow::Result<Arc<dyn Engine>> {
 }
 
 fn store_options(settings: &Settings) -> StoreOptions {
+    let plan = MemoryPlan::within(settings.memory_limit);
     StoreOptions {
         restart_grace: settings.restart_grace,
         max_in_flight: settings.max_in_flight,
+        max_in_flight_bytes: plan.max_in_flight_bytes,
+        filters_in_cache: plan.filters_in_cache,
         waiting: WaitingBounds {
             max: settings.max_waiting,
             max_per_key: settings.max_waiting_per_key,
         },
         memtable_bytes: settings.memtable_bytes,
+        memtables_per_table: plan.memtables_per_table,
         block_cache_bytes: settings.block_cache_bytes,
         min_free_disk_bytes: settings.min_free_disk_bytes,
         quotas: settings
@@ -279,6 +286,10 @@ fn store_options(settings: &Settings) -> StoreOptions {
             .iter()
             .map(|(name, namespace)| (name.clone(), namespace.quota))
             .collect(),
+        backup: settings
+            .backup_dir
+            .clone()
+            .map(|dir| BackupOptions { dir, keep: settings.backup_keep }),
         ..StoreOptions::default()
     }
 }

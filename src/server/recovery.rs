@@ -7,11 +7,12 @@ use std::time::Instant;
 use tokio::sync::watch;
 
 use crate::domain::{Command, Decision, Record, RecordKey};
+use crate::storage::backup::{Backup, BackupError};
 use crate::storage::erase::{EraseOrder, EraseStep, Erasing};
 use crate::storage::list::{Listing, Page};
 use crate::storage::measured::{Measured, Meters};
 use crate::storage::stats::Stats;
-use crate::storage::{Answering, Condition, Engine, EngineError, Patience, Purged};
+use crate::storage::{Answering, BackingUp, Condition, Engine, EngineError, Patience, Purged};
 
 /// Refuses everything until its engine is open, and is that engine from then on.
 #[derive(Clone, Default)]
@@ -124,6 +125,20 @@ impl Engine for RecoveringEngine {
 
     fn measured(&self) -> Measured {
         self.opened.get().map_or_else(|| Meters::default().measured(), |it| it.measured())
+    }
+
+    fn back_up(&self) -> BackingUp<'_, Backup> {
+        match self.engine() {
+            Ok(engine) => engine.back_up(),
+            Err(error) => Box::pin(async move { Err(BackupError::Engine(error)) }),
+        }
+    }
+
+    fn backups(&self) -> BackingUp<'_, Vec<Backup>> {
+        match self.engine() {
+            Ok(engine) => engine.backups(),
+            Err(error) => Box::pin(async move { Err(BackupError::Engine(error)) }),
+        }
     }
 
     fn condition(&self) -> watch::Receiver<Condition> {

@@ -21,11 +21,10 @@ use super::gate::Gate;
 use super::handshake::Handshakes;
 use super::security::Security;
 use crate::access::Guard;
-use crate::config::Settings;
+use crate::config::{MemoryPlan, Settings};
 
-/// The flow-control windows of a connection and of each call on it, in bytes. Fixed: with
+/// The flow-control window of each call, in bytes. It is fixed, as that of a connection is: with
 /// the adaptive window, h2 closes connections whose small unread frames outrun half of it.
-const CONNECTION_WINDOW: u32 = 16 << 20;
 const STREAM_WINDOW: u32 = 1 << 20;
 
 /// How many cancelled calls may wait to be noticed. hyper's default of 20 sends GOAWAY to
@@ -61,6 +60,7 @@ struct Serving {
     budget: Within,
     handshakes: Option<Handshakes>,
     guard: Option<Arc<Guard>>,
+    connection_window: u32,
     max_concurrent_streams: u32,
     max_waiting: usize,
     connection_max_age: Option<Duration>,
@@ -78,12 +78,14 @@ impl Runtimes {
         budget: &Arc<Budget>,
         stage: &watch::Receiver<Stage>,
     ) -> io::Result<Self> {
+        let plan = MemoryPlan::within(settings.memory_limit);
         let serving = Serving {
             routes: routes.clone(),
             stage: stage.clone(),
             budget: Within(Arc::clone(budget)),
             handshakes: security.handshakes(),
             guard: security.guard(),
+            connection_window: u32::try_from(plan.connection_window_bytes).unwrap_or(u32::MAX),
             max_concurrent_streams: settings.max_concurrent_streams,
             // Were all calls of a connection parked, the one that ends their wait could not come.
             max_waiting: settings
@@ -185,7 +187,7 @@ impl Serving {
         let gate = Gate::before(self.guard.as_ref(), source, certificate);
         let (connection, closed) = Connection::new(wire, permit, self.max_waiting);
         let mut server = Server::builder()
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_connection_window_size(self.connection_window)
             .initial_stream_window_size(STREAM_WINDOW)
             .max_concurrent_streams(self.max_concurrent_streams)
             .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))

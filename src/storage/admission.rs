@@ -1,7 +1,8 @@
 //! How much may wait for an engine: the bound behind promise 7.
 //!
 //! Commands are counted from their arrival until their answer is handed over, by number and
-//! by bytes, because a few thousand responses of a megabyte would be gigabytes.
+//! by bytes, because a few thousand responses of a megabyte would be gigabytes: those that they
+//! bring, and those that they are answered with.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -47,6 +48,22 @@ impl Admission {
     }
 }
 
+impl Permit {
+    /// Lets so many more bytes in, for what the answer carries. Whether they were to be had.
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        if bytes == 0 {
+            return true;
+        }
+        let held = self.admission.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let is_let_in = held <= self.admission.max_bytes;
+        match is_let_in {
+            true => self.bytes += bytes,
+            false => drop(self.admission.bytes.fetch_sub(bytes, Ordering::Relaxed)),
+        }
+        is_let_in
+    }
+}
+
 /// The place of what was let in together; dropping it makes room.
 #[derive(Debug)]
 pub struct Permit {
@@ -84,6 +101,20 @@ mod tests {
         let _one = admission.admit(1, 1).unwrap();
         drop(two);
         assert!(admission.admit(2, 1).is_ok());
+    }
+
+    #[test]
+    fn what_an_answer_carries_is_let_in_with_its_question() {
+        let admission = Admission::new(10, 1_000);
+        let mut first = admission.admit(1, 400).unwrap();
+        let mut second = admission.admit(1, 100).unwrap();
+        assert!(first.grow(500));
+        assert!(!second.grow(1));
+        assert_eq!(admission.in_flight(), (2, 1_000));
+        drop(first);
+        assert!(second.grow(900));
+        drop(second);
+        assert_eq!(admission.in_flight(), (0, 0));
     }
 
     #[test]

@@ -7,7 +7,8 @@
 //!    (linearizable per key).
 //! 2. No answer, refusals and lookups included, leaves before the state that it saw is
 //!    durable.
-//! 3. Fencing tokens increase strictly per key, for ever: across release, purge and restart.
+//! 3. Fencing tokens increase strictly per key, for ever: across release, purge, restart and the
+//!    restore of a backup, however old it is.
 //! 4. Expiry is judged when a record is read; purging only frees space.
 //! 5. A failure says whether it surely did not happen (determinate) or may have
 //!    (indeterminate). The same command, sent again, is always right.
@@ -51,6 +52,7 @@ pub mod memory;
 
 mod admission;
 mod alarm;
+pub mod backup;
 mod codec;
 pub mod erase;
 pub mod fault;
@@ -71,6 +73,7 @@ use std::time::Instant;
 
 use tokio::sync::watch;
 
+use self::backup::{Backup, BackupError};
 use self::erase::{EraseOrder, EraseStep, Erasing};
 use self::list::{Listing, Page};
 use self::measured::Measured;
@@ -85,6 +88,9 @@ pub use waiting::WaitingBounds;
 /// An answer on its way.
 pub type Answering<'a, T> =
     Pin<Box<dyn Future<Output = Result<Decided<T>, EngineError>> + Send + 'a>>;
+
+/// A backup, or what is known of all of them, on its way.
+pub type BackingUp<'a, T> = Pin<Box<dyn Future<Output = Result<T, BackupError>> + Send + 'a>>;
 
 /// How long a caller waits for somebody else's reservation: until this resolves.
 pub type Patience = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -167,6 +173,18 @@ pub trait Engine: Send + Sync + 'static {
     /// What the engine measured while it worked. Blocks for less than a millisecond, and
     /// answers also where the engine is poisoned.
     fn measured(&self) -> Measured;
+
+    /// Makes a backup of everything that was acknowledged before this call, into the directory
+    /// that the engine was opened with, and purges those that are too many then. It goes on when
+    /// the future is dropped. One is made at a time.
+    fn back_up(&self) -> BackingUp<'_, Backup> {
+        Box::pin(async { Err(BackupError::Off) })
+    }
+
+    /// Which backups there are, the oldest first.
+    fn backups(&self) -> BackingUp<'_, Vec<Backup>> {
+        Box::pin(async { Err(BackupError::Off) })
+    }
 
     /// Whether the engine serves; changes are signalled.
     fn condition(&self) -> watch::Receiver<Condition>;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::backup::BackupOptions;
 use super::fault::FaultPlan;
 use super::memory::MemoryEngine;
 use super::rocks::RocksEngine;
@@ -66,14 +67,23 @@ pub struct StoreOptions {
     pub max_in_flight_bytes: usize,
     /// How many calls may wait for somebody else's reservation.
     pub waiting: WaitingBounds,
-    /// The size of one memtable in bytes. There are up to four for each of three tables.
+    /// The size of one memtable in bytes; the batch that fills it may make it larger.
     pub memtable_bytes: usize,
+    /// How many memtables there may be for each of four tables, at least two: one that is written
+    /// to, and others that are being flushed. Writers wait where all of them are full.
+    pub memtables_per_table: u8,
     /// The size of the block cache in bytes.
     pub block_cache_bytes: usize,
+    /// Whether filters and indices of tables lie in the block cache: then they are bounded, and may
+    /// have to be read again. Otherwise they stay in memory with their tables, whatever that
+    /// takes.
+    pub filters_in_cache: bool,
     /// With less free disk than this many bytes, new reservations are refused.
     pub min_free_disk_bytes: u64,
     /// How much each namespace may have on record; those that are not in here, anything.
     pub quotas: Quotas,
+    /// Where backups are kept; `None`: none are made.
+    pub backup: Option<BackupOptions>,
     /// What goes wrong on purpose; only tests have a plan.
     pub faults: Option<Arc<FaultPlan>>,
 }
@@ -86,9 +96,12 @@ impl Default for StoreOptions {
             max_in_flight_bytes: 256 << 20,
             waiting: WaitingBounds { max: 16_384, max_per_key: 2_048 },
             memtable_bytes: 16 << 20,
+            memtables_per_table: 4,
             block_cache_bytes: 64 << 20,
+            filters_in_cache: false,
             min_free_disk_bytes: 64 << 20,
             quotas: Quotas::default(),
+            backup: None,
             faults: None,
         }
     }

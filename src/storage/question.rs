@@ -54,6 +54,22 @@ impl Answer {
         }
     }
 
+    /// How many bytes of stored data it carries. What several decisions carry is bounded by
+    /// itself.
+    pub fn stored_bytes(&self) -> usize {
+        match self {
+            Self::Decision(decision) => decision.stored_bytes(),
+            Self::Record(Some(record)) => {
+                let response = match &record.state {
+                    State::Completed(completion) => completion.response.bytes(),
+                    State::Reserved { .. } | State::Released { .. } => 0,
+                };
+                record.checkpoint.len() + response
+            }
+            Self::Decisions(_) | Self::Record(None) => 0,
+        }
+    }
+
     /// The answer to a command.
     pub fn into_decision(self) -> Decision {
         match self {

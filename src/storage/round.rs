@@ -47,6 +47,9 @@ pub trait Caller {
 
     /// Gives back what is only for those who are answered soon.
     fn park(&mut self);
+
+    /// Whether an answer may carry so many bytes to it; if so, they are counted.
+    fn may_hold(&mut self, bytes: usize) -> bool;
 }
 
 /// A question on its way to an answer.
@@ -116,11 +119,12 @@ where
             self.answer(asked.caller, Err(EngineError::DeadlineTooShort));
             return;
         }
-        let Asked { question, deadline, caller, wait } = asked;
+        let Asked { question, deadline, mut caller, wait } = asked;
         if let Question::ApplyAll(commands) = question {
             return self.take_all(caller, &commands);
         }
         let answer = ask(self.store, &question);
+        let answer = self.within_bounds(answer, &question, &mut caller);
         if let (Some(wait), Ok((answer, _))) = (&wait, &answer)
             && !wait.is_over()
             && let Some(lease_until) = answer.held_until(self.now)
@@ -137,6 +141,25 @@ where
         self.answer(caller, answer);
         if wrote && let Some((key, _)) = place_of(&question) {
             self.serve(key);
+        }
+    }
+
+    /// `answer`, unless it carries more than there is room for on the way to all callers. What
+    /// was written is told in any case: its caller brought along what it carries.
+    fn within_bounds(
+        &mut self,
+        answer: Result<(Answer, bool), EngineError>,
+        question: &Question<K>,
+        caller: &mut C,
+    ) -> Result<(Answer, bool), EngineError> {
+        match &answer {
+            Ok((told, false)) if !caller.may_hold(told.stored_bytes()) => {
+                if let Some((key, _)) = place_of(question) {
+                    self.store.forget(key);
+                }
+                Err(EngineError::Overloaded)
+            }
+            Ok(_) | Err(_) => answer,
         }
     }
 

@@ -7,6 +7,7 @@
 //! would not notice an answer that leaves before its sync. The engine's tests show that, with
 //! syncs that fail.
 
+mod backups;
 #[path = "../harness/dice.rs"]
 mod dice;
 #[path = "../harness/ledger.rs"]

@@ -150,6 +150,31 @@ impl Ledger {
         self.entries = callers.join_all().await;
     }
 
+    /// Every completion that was acknowledged, which nothing changes any more.
+    pub fn completions(&self) -> Vec<(ReserveRequest, Completion)> {
+        let entries = self.entries.iter().flatten();
+        let completed = entries.filter_map(|entry| match &entry.known {
+            Known::Completed(completion) => Some((entry.order.clone(), completion.clone())),
+            _ => None,
+        });
+        completed.collect()
+    }
+
+    /// Checks that a server tells all of `completions`.
+    pub async fn are_replayed(address: SocketAddr, completions: &[(ReserveRequest, Completion)]) {
+        let client = connect(address).await.remove(0);
+        let (told, dice) = (Self::new(0).told, Dice(0));
+        let mut caller = Caller { client, told, dice };
+        for (order, completion) in completions {
+            caller.is_replayed(order, completion).await;
+        }
+    }
+
+    /// The largest fencing token that anybody was given.
+    pub fn highest_fencing_token(&self) -> i64 {
+        self.told.grants.lock().unwrap().owners.keys().copied().max().unwrap_or(0)
+    }
+
     /// How many answers the callers have had at work.
     pub fn answered(&self) -> u64 {
         self.told.answered.load(Ordering::Relaxed)

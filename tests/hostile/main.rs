@@ -5,6 +5,7 @@
 //! | bytes that are no HTTP/2, halves of frames, conversations with bits flipped | [`garbage`] |
 //! | floods of resets, settings, pings, empty frames; headers without end | [`floods`] |
 //! | messages at and above the bound, lengths that lie, compression that was not agreed | [`messages`] |
+//! | many connections with large results and answers, under a limit on memory | [`limit`] |
 //! | thousands of connections that say nothing, callers who do not read | [`silence`] |
 //!
 //! During each attack a caller who means well ([`bystander`]) has to be answered, and rightly.
@@ -18,6 +19,7 @@ mod floods;
 mod garbage;
 #[path = "../harness/http2.rs"]
 mod http2;
+mod limit;
 mod messages;
 #[path = "../harness/process.rs"]
 mod process;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use onced::pb::v1::idempotency_service_client::IdempotencyServiceClient;
 use onced::pb::v1::reserve_response::Outcome;
 use onced::pb::v1::{
-    CompleteRequest, LookupRequest, ReserveRequest, ReserveResponse, Response,
+    CompleteRequest, LookupRequest, ReleaseRequest, ReserveRequest, ReserveResponse, Response,
     Result as OperationResult,
 };
 use tonic::transport::{Channel, Endpoint};
@@ -63,6 +63,15 @@ impl Caller {
             ..Default::default()
         };
         self.client.complete(request).await.map(|_| ())
+    }
+
+    pub async fn release(&mut self, order: &ReserveRequest) -> Result<(), Status> {
+        let request = ReleaseRequest {
+            key: order.key.clone(),
+            owner_token: order.owner_token.clone(),
+            ..Default::default()
+        };
+        self.client.release(request).await.map(|_| ())
     }
 
     pub async fn lookup(&mut self, order: &ReserveRequest) -> Result<(), Status> {

@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
+use onced::pb::v1::CreateBackupRequest;
+use onced::pb::v1::admin_service_client::AdminServiceClient;
+use onced::pb::v1::reserve_response::Outcome;
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tonic::Code;
@@ -46,6 +49,82 @@ async fn a_disk_that_is_nearly_full_takes_what_ends_a_reservation_and_recovers_b
     disk.make_room();
     caller.sees(Serving).await;
     granted(caller.reserve(&order("granted")).await.unwrap());
+}
+
+/// Owners who all complete at once, with large results, on a disk that has not got the room: those
+/// that would make a write fail are told to come back, and the store goes on by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn results_that_find_no_room_are_taken_once_there_is_some_without_a_restart() {
+    let Some(disk) = SmallDisk::new(192) else { return };
+    let data = disk.path().join("data");
+    let settings =
+        ["--min-free-disk-bytes", "32MiB", "--memtable-bytes", "1MiB", "--drain-grace", "0s"];
+    let server = Process::serve(&data, &settings);
+    let mut caller = Caller::of(&server).await;
+    let orders: Vec<_> = (0..300).map(|number| order(&format!("order-{number}"))).collect();
+    for order in &orders {
+        granted(caller.reserve(order).await.unwrap());
+    }
+    disk.fill_up_to(28 << 20);
+    caller.sees(NotServing).await;
+
+    // Tables and logs that go make room again, so who is refused is not the same each time.
+    let (mut done, mut refused) = (Vec::new(), Vec::new());
+    for order in &orders {
+        match caller.complete(order, 1_000_000).await {
+            Ok(()) => done.push(order),
+            answer => {
+                full(refusal(answer));
+                refused.push(order);
+            }
+        }
+    }
+    println!("{} results taken, {} told to come back", done.len(), refused.len());
+    assert!(!done.is_empty() && refused.len() > 10);
+    // Nothing has failed: what is on record is shown, and what was granted can be given back.
+    let given_back = refused.pop().unwrap();
+    caller.release(given_back).await.unwrap();
+    for order in done.iter().chain(&refused) {
+        caller.lookup(order).await.unwrap();
+    }
+    full(refusal(caller.reserve(&order("another")).await));
+
+    disk.make_room();
+    caller.sees(Serving).await;
+    for order in &refused {
+        caller.complete(order, 60_000).await.unwrap();
+    }
+    granted(caller.reserve(&order("another")).await.unwrap());
+    stops_in_order(server);
+    let server = Process::serve(&data, &settings);
+    let mut caller = Caller::of(&server).await;
+    for order in done.iter().chain(&refused) {
+        let answer = caller.reserve(order).await.unwrap().outcome;
+        assert!(matches!(answer, Some(Outcome::Completed(_))), "{answer:?}");
+    }
+}
+
+/// A backup that would take the room that the store needs, or more than there is, is not begun.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backup_without_room_is_refused_and_harms_nothing() {
+    let Some(disk) = SmallDisk::new(192) else { return };
+    let backups = disk.path().join("backups");
+    let settings = ["--min-free-disk-bytes", "32MiB", "--backup-dir", backups.to_str().unwrap()];
+    let server = Process::serve(&disk.path().join("data"), &settings);
+    let mut caller = Caller::of(&server).await;
+    granted(caller.reserve(&order("before")).await.unwrap());
+    let request = || CreateBackupRequest { operator: "olga".into(), ..Default::default() };
+    let mut admin =
+        AdminServiceClient::connect(format!("http://{}", server.address)).await.unwrap();
+    let first = admin.create_backup(request()).await.unwrap().into_inner().backup.unwrap();
+
+    disk.fill_up_to(34 << 20);
+    full(refusal(admin.create_backup(request()).await));
+    assert_eq!(caller.health().await, Serving);
+    granted(caller.reserve(&order("meanwhile")).await.unwrap());
+    disk.make_room();
+    let second = admin.create_backup(request()).await.unwrap().into_inner().backup.unwrap();
+    assert!(second.backup_id > first.backup_id);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

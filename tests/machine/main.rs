@@ -3,6 +3,7 @@
 //! | fault | what callers get | health | what brings it back |
 //! |---|---|---|---|
 //! | disk nearly full ([`disk`]) | Reserve: STORE_FULL; everything that ends a reservation is taken | NOT_SERVING | room: by itself |
+//! | disk so full that tables may not be written ([`disk`]) | STORE_FULL for results and checkpoints too; releases are taken | NOT_SERVING | room: by itself |
 //! | disk full, writes or syncs fail ([`disk`]) | OUTCOME_UNKNOWN where it was being written, then STORE_UNAVAILABLE | NOT_SERVING | a restart, once the disk is in order |
 //! | read-only file system ([`disk`]) | the server does not start, and says so | | a writable one |
 //! | stalled disk ([`disk`]) | no answer before the sync, or the caller's deadline | SERVING: nothing is known to be wrong | by itself |

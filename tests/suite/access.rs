@@ -52,7 +52,7 @@ fn role_for(call: &str) -> Role {
             Role::Writer
         }
         "ListRecords" | "ForceRelease" | "ForceComplete" | "DeleteRecord" | "EraseNamespace"
-        | "GetStats" => Role::Operator,
+        | "GetStats" | "SetLogFilter" | "CreateBackup" | "ListBackups" => Role::Operator,
         other => panic!("{other} has no role"),
     }
 }
@@ -215,6 +215,16 @@ async fn make(
             admin.describe_namespace(with(token, request)).await.map(drop)
         }
         "GetStats" => admin.get_stats(with(token, v1::GetStatsRequest {})).await.map(drop),
+        "SetLogFilter" => {
+            let filter = "info".to_owned();
+            let request = v1::SetLogFilterRequest { filter, reason, operator, duration: None };
+            admin.set_log_filter(with(token, request)).await.map(drop)
+        }
+        "CreateBackup" => {
+            let request = v1::CreateBackupRequest { reason, operator };
+            admin.create_backup(with(token, request)).await.map(drop)
+        }
+        "ListBackups" => admin.list_backups(with(token, v1::ListBackupsRequest {})).await.map(drop),
         other => panic!("{other} is not called"),
     }
 }
@@ -257,7 +267,7 @@ async fn each_principal_may_make_the_calls_of_its_role_in_its_namespaces_and_no_
         .filter(|(service, _)| service.starts_with("onced.v1."))
         .map(|(_, name)| name)
         .collect();
-    assert_eq!(onced.len(), 14);
+    assert_eq!(onced.len(), 17);
     let mut asked = 0;
     for call in &onced {
         for (name, role) in ROLES {
@@ -268,8 +278,9 @@ async fn each_principal_may_make_the_calls_of_its_role_in_its_namespaces_and_no_
                 for namespace in NAMESPACES.into_iter().chain(all) {
                     let answered = make(&channel, Some(&token), call, namespace).await;
                     let is_allowed = match (call.as_str(), namespace) {
-                        // They show all namespaces.
-                        ("GetStats", _) | ("ListRecords", "*") => pattern == "*",
+                        // They concern all namespaces.
+                        ("GetStats" | "SetLogFilter" | "CreateBackup" | "ListBackups", _)
+                        | ("ListRecords", "*") => pattern == "*",
                         // It has no default.
                         ("EraseNamespace", "") => is_for(pattern, ""),
                         _ => is_for(pattern, namespace),
@@ -295,7 +306,7 @@ async fn each_principal_may_make_the_calls_of_its_role_in_its_namespaces_and_no_
             assert_eq!(refusal(&answered).as_deref(), Some("UNAUTHENTICATED"), "{call}");
         }
     }
-    assert_eq!(asked, 14 * 12 * 6 + 12);
+    assert_eq!(asked, 17 * 12 * 6 + 12);
     server.stop().await.unwrap();
 }
 

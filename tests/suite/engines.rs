@@ -112,6 +112,16 @@ impl Lab {
         Ok(Store::of(open(&url, self.clock.clone(), &self.options)?))
     }
 
+    /// Opens a store that lies elsewhere.
+    pub fn open_at(&self, path: &Path) -> Store {
+        self.try_open_at(path).unwrap_or_else(|error| panic!("cannot open: {error}"))
+    }
+
+    pub fn try_open_at(&self, path: &Path) -> Result<Store, OpenError> {
+        let url = StoreUrl::RocksDb(path.to_owned());
+        Ok(Store::of(open(&url, self.clock.clone(), &self.options)?))
+    }
+
     /// Opens a store on which Ann holds these reservations and which has no room for more.
     pub fn open_full(&mut self, keys: &[&str]) -> Store {
         let reserve_all = |store: &Store| {

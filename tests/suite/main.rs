@@ -3,6 +3,8 @@
 
 mod access;
 mod admin;
+mod answers;
+mod backups;
 mod batches;
 #[path = "../harness/certificates.rs"]
 mod certificates;

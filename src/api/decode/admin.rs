@@ -208,6 +208,19 @@ pub fn erase_namespace(request: v1::EraseNamespaceRequest) -> Result<EraseOrder,
     }
 }
 
+/// Who asks for a backup in a CreateBackupRequest. It changes nothing on record, so nobody has
+/// to say why.
+pub fn create_backup(request: v1::CreateBackupRequest) -> Result<Account, Violations> {
+    let mut faults = Faults::default();
+    let v1::CreateBackupRequest { reason, operator } = request;
+    faults.text("reason", &reason, 0..=MAX_REASON_CHARS);
+    faults.text("operator", &operator, 1..=MAX_OPERATOR_CHARS);
+    match faults.0.is_empty() {
+        true => Ok(Account { operator, reason }),
+        false => Err(faults.0),
+    }
+}
+
 /// The namespace in a DescribeNamespaceRequest.
 pub fn describe_namespace(request: v1::DescribeNamespaceRequest) -> Result<Namespace, Violations> {
     let mut faults = Faults::default();

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use clap::Args;
-use tonic::Status;
 
 use super::AccountArgs;
 use crate::cli::args::{self, OutputArgs};
@@ -45,22 +44,23 @@ impl Log {
                 print::answer(&json::log_filter(&answer), self.output.json);
                 Exit::Done
             }
-            Err(status) => Failure::from(status).report(self.output.json),
+            Err(failure) => failure.report(self.output.json),
         }
     }
 
-    async fn call(&self) -> Result<SetLogFilterResponse, Status> {
-        let remote = self.remote.admin();
+    async fn call(&self) -> Result<SetLogFilterResponse, Failure> {
+        let remote = self.remote.admin()?;
         let request = SetLogFilterRequest {
             filter: self.filter.clone(),
             reason: self.account.reason.clone(),
             operator: self.account.operator.clone(),
             duration: self.duration.map(wire),
         };
-        remote
+        let answer = remote
             .call(request, async |mut client: AdminClient, request| {
                 client.set_log_filter(request).await
             })
-            .await
+            .await?;
+        Ok(answer)
     }
 }

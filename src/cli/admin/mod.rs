@@ -72,7 +72,7 @@ struct AccountArgs {
 }
 
 /// `user@host`, as this process knows them.
-fn this_user() -> String {
+pub(super) fn this_user() -> String {
     let user = ["USER", "LOGNAME"].iter().find_map(|name| std::env::var(name).ok());
     let system = rustix::system::uname();
     let host = system.nodename().to_string_lossy().into_owned();

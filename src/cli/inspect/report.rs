@@ -9,6 +9,7 @@ use crate::api::encode::timestamp;
 use crate::cli::{Exit, json, text};
 use crate::domain::{LeaseExpiryAction, Moment, Outcome, Phase, Record, State, phase_of};
 use crate::storage::Usages;
+use crate::storage::rocks::census::Census;
 use crate::storage::rocks::inspect::{Found, Marks};
 
 /// Every phase that a stored record can be in, and its name in the order of a life.
@@ -37,12 +38,8 @@ pub(super) struct Report {
     damaged: u64,
     /// The first damaged entries, as they are shown.
     damaged_listing: Vec<Value>,
-    /// Whether damage ended the reading before the end.
-    is_cut_short: bool,
-    /// What each namespace has on record.
-    usages: Usages,
-    /// The same by the counters; `None` where the format has none.
-    counters: Option<Usages>,
+    /// What each namespace has on record, and what its counter says.
+    census: Census,
 }
 
 impl Report {
@@ -53,8 +50,7 @@ impl Report {
         limit: usize,
     ) -> Self {
         Self {
-            usages: Usages::new(),
-            counters,
+            census: Census::against(counters),
             marks,
             selection,
             limit,
@@ -62,7 +58,6 @@ impl Report {
             listing: Vec::new(),
             damaged: 0,
             damaged_listing: Vec::new(),
-            is_cut_short: false,
         }
     }
 
@@ -75,7 +70,8 @@ impl Report {
     pub(super) fn take(&mut self, found: Found<'_>) {
         match found {
             Found::Record { namespace, key, record, bytes } => {
-                self.count(namespace.as_bytes(), bytes);
+                // Everything counts, selected or not: the counters know no selection.
+                self.census.count(namespace.as_bytes(), bytes);
                 if !self.selection.has(namespace, key) {
                     return;
                 }
@@ -88,7 +84,7 @@ impl Report {
                 }
             }
             Found::Damaged { record_key, namespace, bytes } => {
-                self.count(namespace, bytes);
+                self.census.count(namespace, bytes);
                 self.damaged += 1;
                 if self.damaged_listing.len() < self.limit {
                     self.damaged_listing.push(json!({ "record_key": json::hex(record_key) }));
@@ -97,71 +93,38 @@ impl Report {
         }
     }
 
-    /// Everything counts, selected or not: the counters know no selection.
-    fn count(&mut self, namespace: &[u8], bytes: u64) {
-        let usage = match self.usages.get_mut(namespace) {
-            Some(usage) => usage,
-            None => self.usages.entry(namespace.to_vec()).or_default(),
-        };
-        usage.keys += 1;
-        usage.bytes += bytes;
-    }
-
     /// Damage ended the reading: what lies behind it is not known.
     pub(super) fn cut_short(&mut self) {
-        self.is_cut_short = true;
+        self.census.cut_short();
     }
 
     pub(super) fn exit(&self) -> Exit {
-        let is_damaged = self.damaged > 0 || self.is_cut_short || self.wrong_counters() > Some(0);
+        let is_damaged =
+            self.damaged > 0 || !self.census.is_whole() || self.wrong_counters() > Some(0);
         if is_damaged { Exit::Refused } else { Exit::Done }
-    }
-
-    /// The counters, where they can be held against what was found: all of it was read.
-    fn comparable(&self) -> Option<&Usages> {
-        self.counters.as_ref().filter(|_| !self.is_cut_short)
-    }
-
-    /// Whether the counter of a namespace says what was found in it.
-    fn is_right(&self, namespace: &[u8]) -> Option<bool> {
-        let counters = self.comparable()?;
-        Some(counters.get(namespace) == self.usages.get(namespace))
-    }
-
-    /// Every namespace that has a record or a counter.
-    fn namespaces(&self) -> Vec<&Vec<u8>> {
-        let counted = self.counters.iter().flat_map(Usages::keys);
-        let mut names: Vec<_> = self.usages.keys().chain(counted).collect();
-        names.sort_unstable();
-        names.dedup();
-        names
     }
 
     /// How many counters say something else than what was found.
     fn wrong_counters(&self) -> Option<usize> {
-        self.comparable()?;
-        let names = self.namespaces().into_iter();
-        Some(names.filter(|name| self.is_right(name) == Some(false)).count())
+        self.census.wrong().map(|names| names.len())
     }
 
     /// What the namespaces have, those with a wrong counter first.
     fn namespace_listing(&self) -> Vec<Value> {
-        let is_selected = |name: &&Vec<u8>| {
-            self.selection.namespace.as_ref().is_none_or(|only| only.as_bytes() == name.as_slice())
+        let is_selected = |name: &&[u8]| {
+            self.selection.namespace.as_ref().is_none_or(|only| only.as_bytes() == *name)
         };
-        let mut names: Vec<_> = self.namespaces().into_iter().filter(is_selected).collect();
-        names.sort_by_key(|name| self.is_right(name) != Some(false));
-        let listed = |name: &Vec<u8>| {
-            let found = self.usages.get(name).copied().unwrap_or_default();
-            let counters = self.counters.as_ref();
-            let counter = counters.map(|counters| counters.get(name).copied().unwrap_or_default());
+        let mut names: Vec<_> = self.census.namespaces().into_iter().filter(is_selected).collect();
+        names.sort_by_key(|name| self.census.is_right(name) != Some(false));
+        let listed = |name: &[u8]| {
+            let (found, counter) = (self.census.found(name), self.census.counter(name));
             json!({
                 "namespace": String::from_utf8_lossy(name),
                 "keys": found.keys,
                 "bytes": found.bytes,
                 "counter_keys": counter.map(|usage| usage.keys),
                 "counter_bytes": counter.map(|usage| usage.bytes),
-                "counter_is_right": self.is_right(name),
+                "counter_is_right": self.census.is_right(name),
             })
         };
         names.into_iter().take(self.limit).map(listed).collect()
@@ -179,9 +142,9 @@ impl Report {
             "runs": self.marks.runs,
             "records": records,
             "damaged_records": self.damaged,
-            "namespaces": self.namespaces().len(),
+            "namespaces": self.census.namespaces().len(),
             "wrong_counters": self.wrong_counters(),
-            "read_to_the_end": !self.is_cut_short,
+            "read_to_the_end": self.census.is_whole(),
         })
     }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{completion, millis, moment, record, state};
 use crate::pb::v1::{
-    DeleteRecordResponse, DescribeNamespaceResponse, Erase, ForceCompleteResponse,
+    Backup, DeleteRecordResponse, DescribeNamespaceResponse, Erase, ForceCompleteResponse,
     ForceReleaseResponse, GetStatsResponse, LeaseExpiryAction, ListedRecord, NamespaceUsage,
     SetLogFilterResponse, ShadowStats, StoreCondition, StoreStats,
 };
@@ -83,6 +83,16 @@ pub(in crate::cli) fn erase(erase: &Erase) -> Value {
         "fencing_token_ceiling": erase.fencing_token_ceiling,
         "begin_time": moment(erase.begin_time.as_ref()),
         "end_time": moment(erase.end_time.as_ref()),
+    })
+}
+
+pub(in crate::cli) fn backup(backup: &Backup) -> Value {
+    json!({
+        "backup_id": backup.backup_id,
+        "create_time": moment(backup.create_time.as_ref()),
+        "size_bytes": backup.size_bytes,
+        "files": backup.files,
+        "damaged": backup.damaged,
     })
 }
 

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use indexmap::map;
 
+use super::disk::Room;
 use crate::domain::{
     Command, Decision, FencingToken, Moment, Phase, QuotaKind, Record, Refusal, Span, State, Write,
     decide, phase_of, purge,
@@ -194,8 +195,8 @@ pub struct Setting {
     pub run: i64,
     /// How leases are prolonged after outages, in the order of the runs.
     pub grace: Arc<[GraceWindow]>,
-    /// Whether new attempts are refused because the disk is nearly full.
-    pub refuse_grants: bool,
+    /// How much room the disk has.
+    pub room: Room,
     /// How much each namespace may have on record.
     pub quotas: Arc<Quotas>,
     /// No entry of the expiry index lies before this one.
@@ -278,7 +279,7 @@ impl<'a, S: Source> Batch<'a, S> {
         record_key: &[u8],
         command: &Command,
     ) -> Result<(Decision, bool), EngineError> {
-        let Setting { now, next_fencing_token, refuse_grants, .. } = self.setting;
+        let Setting { now, next_fencing_token, room, .. } = self.setting;
         let found = self.find(record_key)?;
         let entry = &self.overlay[found];
         let was_vacant = phase_of(entry.record.as_ref(), now) == Phase::Vacant;
@@ -290,7 +291,7 @@ impl<'a, S: Source> Batch<'a, S> {
         };
         let is_grant =
             record.as_ref().is_some_and(|record| record.fencing_token == next_fencing_token);
-        if is_grant && refuse_grants {
+        if room.refuses(command, is_grant) {
             return Err(EngineError::Full);
         }
         let tally = self.tally(record_key)?;

@@ -13,17 +13,23 @@ use std::path::Path;
 
 use crate::storage::OpenError;
 
+/// The folder within a data directory that a backup is restored in.
+pub const RESTORING: &str = "restoring";
+
 /// Makes sure that the directory at `path` is there and stays there, and that it holds a whole
 /// store or none.
 pub fn make(path: &Path) -> Result<(), OpenError> {
-    let beheaded = std::path::absolute(path).and_then(|absolute| {
+    let fault = std::path::absolute(path).and_then(|absolute| {
         make_durably(&absolute)?;
-        is_beheaded(&absolute)
+        if absolute.join(RESTORING).try_exists()? {
+            return Ok(Some("a restore into it was cut short"));
+        }
+        Ok(is_beheaded(&absolute)?.then_some("its file CURRENT is missing"))
     });
     let path = path.to_owned();
-    match beheaded {
-        Ok(false) => Ok(()),
-        Ok(true) => Err(OpenError::Damaged { path, cause: "its file CURRENT is missing".into() }),
+    match fault {
+        Ok(None) => Ok(()),
+        Ok(Some(cause)) => Err(OpenError::Damaged { path, cause: cause.into() }),
         Err(error) => Err(OpenError::Unavailable { path, cause: error.to_string() }),
     }
 }
@@ -43,7 +49,9 @@ fn is_beheaded(path: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-fn make_durably(path: &Path) -> io::Result<()> {
+/// Makes the directory at `path`, which is absolute, and all that lead to it, each with its name
+/// on the disk.
+pub fn make_durably(path: &Path) -> io::Result<()> {
     let Some(parent) = path.parent() else { return Ok(()) };
     match fs::create_dir(path) {
         Ok(()) => sync(parent),
@@ -63,7 +71,8 @@ fn make_durably(path: &Path) -> io::Result<()> {
     }
 }
 
-fn sync(folder: &Path) -> io::Result<()> {
+/// Puts the names in `folder` on the disk.
+pub fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 

@@ -5,14 +5,16 @@
 //! [`turn`] is how callers form batches without a thread of their own, and [`wait`] how they
 //! wait for somebody else's reservation. `list` reads pages off to the side, `erase` empties a
 //! namespace step by step, and [`migrate`] is what happens once, when a directory of an earlier
-//! format is opened.
+//! format is opened. [`backup`] makes backups of a running store, [`restore`] makes a store of
+//! one, and [`verify`] holds everything in a store against everything else.
 //!
 //! How the promises are kept:
 //! 1. Every batch is decided under one mutex, over what is written and its own overlay. Callers
 //!    that wait are parked and served under it too, in the batch that changes their key.
 //! 2. Every answer is held until the position that it may rest on is synced.
 //! 3. Tokens come from a counter whose high-water mark is stored, in blocks, before any
-//!    token of the block is given out; a restart goes on behind the block.
+//!    token of the block is given out; a restart goes on behind the block, and a restore where
+//!    [`FencingToken::surely_new_at`](crate::domain::FencingToken::surely_new_at) says.
 //! 4. [`crate::domain::phase_of`] judges each record that is read; the index is never asked.
 //! 5. A command whose batch was handed to the log is indeterminate until it is synced;
 //!    everything else that fails did not happen.
@@ -22,16 +24,21 @@
 //!    the commands of one call carry, `list` how many read much at a time, and
 //!    [`crate::storage::list`] how much a page reads.
 
+pub mod backup;
 pub mod batch;
+pub mod census;
 mod directory;
+mod disk;
 mod erase;
 mod figures;
 pub mod inspect;
 mod list;
 mod migrate;
+pub mod restore;
 pub mod schema;
 mod sync;
 mod turn;
+pub mod verify;
 mod view;
 mod wait;
 mod writer;
@@ -46,6 +53,7 @@ use std::time::Instant;
 
 use tokio::sync::{Semaphore, watch};
 
+use self::backup::Backups;
 use self::schema::Tables;
 use self::sync::SyncQueue;
 use self::turn::Lanes;
@@ -53,6 +61,7 @@ use self::wait::Waited;
 use self::writer::Writer;
 use super::admission::{Admission, Permit};
 use super::alarm::Alarm;
+use super::backup::Backup;
 use super::erase::{EraseOrder, EraseStep, Erases, Erasing};
 use super::list::{Listing, Page};
 use super::measured::{Disk, Measured};
@@ -60,8 +69,8 @@ use super::question::{Answer, Question};
 use super::stats::Stats;
 use super::waiting::Tickets;
 use super::{
-    Answering, Condition, Decided, Engine, EngineError, OpenError, Patience, Purged, StoreOptions,
-    alarm, keys, threads,
+    Answering, BackingUp, Condition, Decided, Engine, EngineError, OpenError, Patience, Purged,
+    StoreOptions, alarm, keys, threads,
 };
 use crate::clock::Clock;
 use crate::domain::{Command, Decision, Record, RecordKey};
@@ -81,6 +90,8 @@ pub struct RocksEngine {
     erases: Mutex<Erases>,
     stepping: Mutex<()>,
     readers: Arc<Semaphore>,
+    /// `None` where nobody said where to keep them.
+    backups: Option<Arc<Backups>>,
     admission: Arc<Admission>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -127,6 +138,10 @@ impl RocksEngine {
             erases: Mutex::new(Erases::recovered(erases)),
             stepping: Mutex::new(()),
             readers: Arc::new(Semaphore::new(list::MAX_READERS)),
+            backups: options
+                .backup
+                .clone()
+                .map(|backup| Backups::new(backup, path, options.min_free_disk_bytes)),
             admission: Admission::new(options.max_in_flight, options.max_in_flight_bytes),
             threads: Mutex::default(),
         };
@@ -283,6 +298,14 @@ impl Engine for RocksEngine {
         });
         let rocksdb = Some(self.tables.figures());
         Measured { in_flight, in_flight_bytes, disk, rocksdb, ..self.core.sync.meters.measured() }
+    }
+
+    fn back_up(&self) -> BackingUp<'_, Backup> {
+        Box::pin(self.make_backup())
+    }
+
+    fn backups(&self) -> BackingUp<'_, Vec<Backup>> {
+        Box::pin(self.list_backups())
     }
 
     fn condition(&self) -> watch::Receiver<Condition> {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBAccess,
-    DBCompressionType, DBRawIteratorWithThreadMode, DBRecoveryMode, ErrorKind, FlushOptions, LogLevel, Options,
-    ReadOptions, WriteBatch, WriteOptions,
+    DBCompressionType, DBRawIteratorWithThreadMode, DBRecoveryMode, ErrorKind, FlushOptions,
+    LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
 };
 use tracing::error;
 
@@ -25,7 +25,7 @@ use crate::storage::{EngineError, OpenError, StoreOptions, Usage, Usages};
 /// The record of each key.
 pub const RECORDS: &str = "records";
 /// Which record to look at when.
-const EXPIRY: &str = "expiry";
+pub(super) const EXPIRY: &str = "expiry";
 /// Which reservation comes in doubt when; since format 2.
 pub const HOLDS: &str = "holds";
 /// What the engine knows of itself.
@@ -127,7 +127,11 @@ impl Tables {
         if !path.join("CURRENT").exists() {
             return Err(OpenError::Missing { path: path.to_owned() });
         }
-        let db = DB::open_cf_for_read_only(&db_options(), path, [RECORDS, EXPIRY, META], false)
+        let options = db_options();
+        let there = DB::list_cf(&options, path).map_err(|error| open_error(path, &error))?;
+        let is_there = |name: &&str| *name != HOLDS || there.iter().any(|it| it == HOLDS);
+        let families = [RECORDS, EXPIRY, HOLDS, META].into_iter().filter(is_there);
+        let db = DB::open_cf_for_read_only(&options, path, families, false)
             .map_err(|error| open_error(path, &error))?;
         let tables = Self { db, write_options: WriteOptions::default(), faults: None };
         tables.format(path)?;
@@ -303,10 +307,20 @@ impl Tables {
         })
     }
 
-    /// Whether a flush or a compaction failed in the background.
-    pub fn failed_in_background(&self) -> bool {
+    /// How often a flush or a compaction failed in the background.
+    pub fn background_errors(&self) -> u64 {
         let errors = self.db.property_int_value("rocksdb.background-errors");
-        !matches!(errors, Ok(Some(0)))
+        errors.ok().flatten().unwrap_or(u64::MAX)
+    }
+
+    /// How many bytes the memtables take.
+    pub fn memtable_bytes(&self) -> u64 {
+        let of_family = |name| {
+            let bytes =
+                self.db.property_int_value_cf(self.family(name), "rocksdb.cur-size-all-mem-tables");
+            bytes.ok().flatten().unwrap_or(0)
+        };
+        [RECORDS, EXPIRY, HOLDS, META].map(of_family).iter().sum()
     }
 
     fn perform(
@@ -516,7 +530,7 @@ fn db_options() -> Options {
 fn table_options(options: &StoreOptions) -> Options {
     let mut table = Options::default();
     table.set_write_buffer_size(options.memtable_bytes);
-    table.set_max_write_buffer_number(4);
+    table.set_max_write_buffer_number(options.memtables_per_table.into());
     table.set_compression_type(DBCompressionType::Lz4);
     table
 }
@@ -530,18 +544,27 @@ fn records_options(options: &StoreOptions, cache: &Cache) -> Options {
     // About 20 bits for each record of a full memtable: a larger filter would leave the
     // processor's cache, and each look at it would cost more than it saves.
     table.set_memtable_prefix_bloom_ratio(0.02);
-    let mut blocks = BlockBasedOptions::default();
-    blocks.set_block_cache(cache);
+    let mut blocks = block_options(options, cache);
     blocks.set_bloom_filter(10.0, false);
     table.set_block_based_table_factory(&blocks);
     table
 }
 
-fn index_options(options: &StoreOptions, cache: &Cache) -> Options {
-    let mut table = table_options(options);
+fn block_options(options: &StoreOptions, cache: &Cache) -> BlockBasedOptions {
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(cache);
-    table.set_block_based_table_factory(&blocks);
+    if options.filters_in_cache {
+        // They are the last to be evicted, and those of the youngest tables never are.
+        blocks.set_cache_index_and_filter_blocks(true);
+        blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
+        blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    }
+    blocks
+}
+
+fn index_options(options: &StoreOptions, cache: &Cache) -> Options {
+    let mut table = table_options(options);
+    table.set_block_based_table_factory(&block_options(options, cache));
     // Entries go from the front: without this, whoever reads on from there would walk
     // over the remains of all that went before.
     table.add_compact_on_deletion_collector_factory(4_096, 1_024, 0.5);

@@ -53,6 +53,11 @@ impl Caller for ReplyTo {
     fn park(&mut self) {
         self.permit = None;
     }
+
+    /// Those who were parked share what they are answered with.
+    fn may_hold(&mut self, bytes: usize) -> bool {
+        self.permit.as_mut().is_none_or(|permit| permit.grow(bytes))
+    }
 }
 
 impl Answered<ReplyTo> {

@@ -4,7 +4,7 @@
 //! tokens, and how far ahead of both the stored high-water marks are. It does not sync and
 //! does not answer.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::Core;
 use super::batch::{Batch, GraceWindow, Setting, Source as _};
+use super::disk::Disk;
 use super::schema::{DiskError, Meta, Tables};
 use super::sync::{Held, Position};
 use super::threads::{MutexGuard, oneshot};
@@ -38,13 +39,9 @@ const MAX_BATCH: usize = 1_024;
 /// not change. After more restarts than this, they end again when they first ended.
 const MAX_GRACE_WINDOWS: usize = 1_024;
 
-/// How often the disk is looked at.
-const DISK_CHECK: Span = Span::from_secs(1);
-
 /// What changes in step with the log.
 pub struct Writer {
     tables: Arc<Tables>,
-    path: PathBuf,
     pub(super) clock: EngineClock,
     /// Callers that wait for somebody else's reservation.
     pub(super) waiting: Parked<Vec<u8>, ReplyTo>,
@@ -57,9 +54,7 @@ pub struct Writer {
     quotas: Arc<Quotas>,
     /// Where the sweeper goes on: everything before it is purged.
     swept_to: Vec<u8>,
-    disk_checked_at: Moment,
-    min_free_disk: u64,
-    disk_full: bool,
+    disk: Disk,
 }
 
 impl Writer {
@@ -100,7 +95,6 @@ impl Writer {
         info!(path = %path.display(), first_fencing_token = next_fencing_token.get(), "store opened");
         Ok(Self {
             tables,
-            path: path.to_owned(),
             clock,
             waiting: Waiting::new(options.waiting),
             next_fencing_token,
@@ -110,24 +104,18 @@ impl Writer {
             grace: stored.grace.unwrap_or_default(),
             quotas: Arc::new(options.quotas.clone()),
             swept_to: Vec::new(),
-            disk_checked_at: Moment::default(),
-            min_free_disk: options.min_free_disk_bytes,
-            disk_full: false,
+            disk: Disk::under(path, options.min_free_disk_bytes, options.memtable_bytes),
         })
     }
 
     fn setting(&mut self) -> Setting {
         let now = self.clock.read();
-        if now.since(self.disk_checked_at) >= DISK_CHECK {
-            self.disk_checked_at = now;
-            self.disk_full = free_bytes(&self.path).is_some_and(|free| free < self.min_free_disk);
-        }
         Setting {
             now,
             next_fencing_token: self.next_fencing_token,
             run: self.run,
             grace: Arc::clone(&self.grace),
-            refuse_grants: self.disk_full,
+            room: self.disk.look(now),
             quotas: Arc::clone(&self.quotas),
             swept_to: self.swept_to.clone(),
         }
@@ -229,7 +217,7 @@ impl Core {
             }
         };
         let setting = writer.setting();
-        self.show_disk(writer.disk_full);
+        self.show_disk(writer.disk.is_nearly_full());
         let patience = Instant::now() + self.sync.expected();
         let tables = Arc::clone(&writer.tables);
         let now = setting.now;
@@ -256,15 +244,15 @@ impl Core {
     /// already, and granted the same with the record and without it.
     pub(super) fn purge(&self, limit: usize) -> Result<Purged, EngineError> {
         let mut writer = self.writer()?;
-        if writer.tables.failed_in_background() {
+        let setting = writer.setting();
+        let tables = Arc::clone(&writer.tables);
+        if writer.disk.failed_in_background(tables.background_errors(), setting.now) {
             warn!("a flush or a compaction failed");
             drop(writer);
             self.sync.poison();
             return Err(EngineError::Unavailable);
         }
-        let setting = writer.setting();
-        self.show_disk(writer.disk_full);
-        let tables = Arc::clone(&writer.tables);
+        self.show_disk(writer.disk.is_nearly_full());
         let due = tables.due(&writer.swept_to, setting.now, limit)?;
         let now = setting.now;
         let mut batch = Batch::new(tables.as_ref(), setting);
@@ -307,7 +295,7 @@ impl Core {
     ) -> Result<Settled<T>, EngineError> {
         let mut writer = self.writer()?;
         let setting = writer.setting();
-        self.show_disk(writer.disk_full);
+        self.show_disk(writer.disk.is_nearly_full());
         let tables = Arc::clone(&writer.tables);
         let mut batch = Batch::new(tables.as_ref(), setting.clone());
         let Filled { value, meta, gone } = fill(&mut batch, &setting)?;
@@ -412,10 +400,4 @@ fn grace_windows(found: &Meta, run: i64, up_at: Moment, grace: Span) -> Arc<[Gra
         windows.push(GraceWindow { run, from: down_since, until: up_at.plus(grace) });
     }
     windows.into()
-}
-
-/// How much room the disk under `path` has; `None` where it cannot be told.
-fn free_bytes(path: &Path) -> Option<u64> {
-    let disk = rustix::fs::statvfs(path).ok()?;
-    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }

@@ -87,6 +87,18 @@ fn nothing_is_erased_that_is_not_named() {
 }
 
 #[test]
+fn who_asks_for_a_backup_is_named_and_need_not_say_why() {
+    let request = |operator: &str, reason: &str| v1::CreateBackupRequest {
+        operator: operator.into(),
+        reason: reason.into(),
+    };
+    assert_eq!(fields(create_backup(request("", "a\nb"))), ["reason", "operator"]);
+    assert_eq!(fields(create_backup(request("olga", &"x".repeat(513)))), ["reason"]);
+    let account = Account { operator: "olga".into(), reason: String::new() };
+    assert_eq!(create_backup(request("olga", "")), Ok(account));
+}
+
+#[test]
 fn the_size_of_a_page_is_clamped() {
     for (page_size, limit) in [(0, 100), (1, 1), (1_000, 1_000), (1_001, 1_000)] {
         let request = v1::ListRecordsRequest { page_size, ..Default::default() };

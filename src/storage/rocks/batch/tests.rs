@@ -223,7 +223,7 @@ fn a_nearly_full_disk_refuses_every_command_that_would_create_an_attempt() {
         ("failed", World::after(&[reserve(9, MINUTE), fail(9)])),
     ] {
         let next_fencing_token = world.setting.next_fencing_token;
-        world.setting.refuse_grants = true;
+        world.setting.room = Room::Little;
         let ((before, refused, after), changes) = world.batch(|batch| {
             let before = batch.lookup(ORDER);
             (before, batch.apply(ORDER, &reserve(1, MINUTE)), batch.lookup(ORDER))
@@ -233,7 +233,7 @@ fn a_nearly_full_disk_refuses_every_command_that_would_create_an_attempt() {
         assert_eq!(changes, [], "{case}");
         assert_eq!(world.setting.next_fencing_token, next_fencing_token, "{case}");
 
-        world.setting.refuse_grants = false;
+        world.setting.room = Room::Enough;
         let granted = world.apply(ORDER, &reserve(1, MINUTE));
         assert!(matches!(granted, Ok((Decision::Granted(_), true))), "{case}");
     }
@@ -245,7 +245,7 @@ fn a_nearly_full_disk_takes_everything_that_goes_on_with_an_attempt_or_ends_it()
     for key in [ORDER, OTHER_ORDER] {
         world.apply(key, &reserve(1, MINUTE)).unwrap();
     }
-    world.setting.refuse_grants = true;
+    world.setting.room = Room::Little;
 
     world.batch(|batch| {
         // One grant that is refused does not spoil the batch.
@@ -265,6 +265,34 @@ fn a_nearly_full_disk_takes_everything_that_goes_on_with_an_attempt_or_ends_it()
 
     assert!(matches!(world.disk.records[ORDER].record.state, State::Completed(_)));
     assert!(matches!(world.disk.records[OTHER_ORDER].record.state, State::Released { .. }));
+}
+
+#[test]
+fn where_room_is_scarce_results_and_checkpoints_wait_and_reservations_can_be_given_back() {
+    let mut world = World::new();
+    for key in [ORDER, OTHER_ORDER] {
+        world.apply(key, &reserve(1, MINUTE)).unwrap();
+    }
+    world.setting.room = Room::Scarce;
+    let (_, changes) = world.batch(|batch| {
+        for refused in [reserve(1, MINUTE), complete(1, DAY), renew(1, HOUR)] {
+            let key = if matches!(refused, Command::Reserve(_)) { b"\x01ak" } else { ORDER };
+            assert_eq!(batch.apply(key, &refused), Err(EngineError::Full), "{refused:?}");
+        }
+        // Nothing of it has happened, and who asks is told what is on record.
+        let duplicate = batch.apply(ORDER, &reserve(2, MINUTE)).unwrap();
+        assert!(matches!(duplicate, (Decision::InProgress(_), false)));
+        assert_eq!(batch.apply(OTHER_ORDER, &release(1)), Ok((Decision::Released, true)));
+    });
+    assert_eq!(words(&changes), ["put"]);
+
+    world.setting.room = Room::Enough;
+    let completed = world.apply(ORDER, &complete(1, DAY)).unwrap();
+    assert!(matches!(completed, (Decision::Completed(_), true)));
+    // Sent again, it changes nothing, and is answered where there is no room as well.
+    world.setting.room = Room::Scarce;
+    let again = world.apply(ORDER, &complete(1, DAY)).unwrap();
+    assert!(matches!(again, (Decision::Completed(_), false)));
 }
 
 // The index.
@@ -690,7 +718,7 @@ impl World {
             next_fencing_token: FencingToken::FIRST,
             run: 1,
             grace: Arc::default(),
-            refuse_grants: false,
+            room: Room::Enough,
             quotas: Arc::default(),
             swept_to: Vec::new(),
         };
@@ -759,7 +787,7 @@ impl World {
     fn begin(&mut self, round: &Round) {
         let down_since = self.setting.now;
         self.setting.now = down_since.plus(round.passed);
-        self.setting.refuse_grants = round.disk_full;
+        self.setting.room = if round.disk_full { Room::Little } else { Room::Enough };
         if round.restarted {
             self.setting.run += 1;
             let until = self.setting.now.plus(GRACE);

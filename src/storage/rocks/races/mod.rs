@@ -44,7 +44,7 @@ use self::threads::Mutex;
 use self::turn::Lanes;
 use self::wait::Waited;
 use self::writer::Writer;
-use super::batch;
+use super::{batch, disk};
 use crate::clock::ManualClock;
 use crate::domain::{
     Command, Complete, Decision, Fingerprint, LeaseExpiryAction, Moment, Outcome, OwnerToken,

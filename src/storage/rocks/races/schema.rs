@@ -87,8 +87,8 @@ impl Tables {
         Ok(Meta::default())
     }
 
-    pub fn failed_in_background(&self) -> bool {
-        false
+    pub fn background_errors(&self) -> u64 {
+        0
     }
 
     /// Whether everything that was written is durable.
