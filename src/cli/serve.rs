@@ -35,6 +35,9 @@ pub(super) struct Serve {
     /// With --check: print JSON
     #[arg(long, requires = "check")]
     json: bool,
+    /// Serve a call that does nothing as well: what gRPC itself costs here, for `onced bench`
+    #[arg(long, hide = true)]
+    noop_call: bool,
     #[command(flatten)]
     settings: SettingFlags,
 }
@@ -42,7 +45,7 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) fn execute(self) -> Exit {
         let sources = Sources::gather(self.settings.0, self.config);
-        let resolved = match Resolved::of(&sources) {
+        let mut resolved = match Resolved::of(&sources) {
             Ok(resolved) => resolved,
             Err(error) if self.json => {
                 print::answer(&faults(&error), true);
@@ -61,6 +64,7 @@ impl Serve {
             }
             return Exit::Done;
         }
+        resolved.settings.noop_call = self.noop_call;
         start_log(&resolved.settings);
         match crate::server::serve(&resolved.settings) {
             Ok(()) => Exit::Done,

@@ -80,6 +80,7 @@ impl Resolved {
             keepalive_timeout: reader.bounded::<Timespan>("keepalive_timeout").0,
             admin: reader.value("admin"),
             reflection: reader.value("reflection"),
+            noop_call: false,
             strict: reader.value("strict"),
             namespaces: BTreeMap::new(),
             log: reader.value::<LogFilter>("log").0,

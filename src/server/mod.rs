@@ -22,6 +22,7 @@
 mod budget;
 mod connection;
 mod health;
+mod noop;
 mod recovery;
 mod runtimes;
 
@@ -39,6 +40,7 @@ use tracing::{info, warn};
 
 use self::connection::Acceptor;
 use self::health::Health;
+use self::noop::Noop;
 use self::recovery::RecoveringEngine;
 use self::runtimes::{Runtimes, Stage};
 use crate::api::shadow::ShadowLog;
@@ -49,6 +51,8 @@ use crate::pb::v1;
 use crate::pb::v1::admin_service_server::AdminServiceServer;
 use crate::pb::v1::idempotency_service_server::IdempotencyServiceServer;
 use crate::storage::{self, Engine, StoreOptions, StoreUrl, Sweeper, WaitingBounds};
+
+pub use self::noop::NOOP_PATH;
 
 /// The size of the largest request, in bytes. Above it gRPC itself refuses.
 const MAX_REQUEST_BYTES: usize = 16 << 20;
@@ -257,6 +261,9 @@ fn routes(
         let admin = AdminServiceServer::new(AdminApi::new(for_admin, its_policies))
             .max_decoding_message_size(MAX_REQUEST_BYTES);
         routes = routes.add_service(admin);
+    }
+    if settings.noop_call {
+        routes = routes.add_service(Noop);
     }
     if settings.reflection {
         // Tools are divided between the two versions.
