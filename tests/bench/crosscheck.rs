@@ -154,10 +154,7 @@ fn ghz(
 }
 
 /// Runs a client: how long it took, what the server used of the CPU, and what was printed.
-fn timed(
-    server: &dyn Contestant,
-    command: &mut Command,
-) -> anyhow::Result<(f64, f64, String)> {
+fn timed(server: &dyn Contestant, command: &mut Command) -> anyhow::Result<(f64, f64, String)> {
     let (began_at, cpu) = (Instant::now(), cpu_seconds(server));
     let output = command.output().with_context(|| format!("{command:?} cannot be run"))?;
     let (seconds, cpu) = (began_at.elapsed().as_secs_f64(), cpu_seconds(server) - cpu);
@@ -166,9 +163,10 @@ fn timed(
 }
 
 pub fn table(checked: &[Checked]) -> String {
-    let mut table = "| what | connections × in flight | client | per second | CPU of the server per call |\n\
+    let mut table =
+        "| what | connections × in flight | client | per second | CPU of the server per call |\n\
                      |---|---|---|---|---|\n"
-        .to_owned();
+            .to_owned();
     for Checked { what, client, shape, rate, server_micros_per_call } in checked {
         let rate = thousands(*rate);
         let _ = writeln!(

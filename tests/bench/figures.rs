@@ -64,7 +64,12 @@ pub fn judged(book: &Book) -> Vec<Judged> {
     let at = |workload, load: Load| Load { workload, ..load };
     let onced = |load| (Subject::Onced, load);
     let ratios = [
-        ("Reserve of new keys against the no-op call, 4 × 64", onced(FOUR), onced(at("noop", FOUR)), 0.5),
+        (
+            "Reserve of new keys against the no-op call, 4 × 64",
+            onced(FOUR),
+            onced(at("noop", FOUR)),
+            0.5,
+        ),
         ("… 256 × 1", onced(MANY), onced(at("noop", MANY)), 0.85),
         ("… against Redis, appendfsync always, 4 × 64", onced(FOUR), (Subject::Redis, FOUR), 1.2),
         ("… against Redis, appendfsync always, 256 × 1", onced(MANY), (Subject::Redis, MANY), 1.2),
@@ -76,11 +81,36 @@ pub fn judged(book: &Book) -> Vec<Judged> {
             (Subject::Redis, PIPELINED),
             1.2,
         ),
-        ("Lookup against the no-op call, 4 × 64", onced(at("lookup", FOUR)), onced(at("noop", FOUR)), 0.8),
-        ("Replay of 1 KiB against the no-op call, 4 × 64", onced(at("replay", FOUR)), onced(at("noop", FOUR)), 0.8),
-        ("Reserve then Complete of 100 bytes, cycles, against Reserve alone", onced(CYCLE), onced(FOUR), 0.55),
-        ("Reserve then Complete of 1 KiB, cycles, against Reserve alone", onced(CYCLE_1K), onced(FOUR), 0.55),
-        ("Reserve of new keys in the large store against an empty one", (Subject::OncedLarge, FOUR), onced(FOUR), 0.95),
+        (
+            "Lookup against the no-op call, 4 × 64",
+            onced(at("lookup", FOUR)),
+            onced(at("noop", FOUR)),
+            0.8,
+        ),
+        (
+            "Replay of 1 KiB against the no-op call, 4 × 64",
+            onced(at("replay", FOUR)),
+            onced(at("noop", FOUR)),
+            0.8,
+        ),
+        (
+            "Reserve then Complete of 100 bytes, cycles, against Reserve alone",
+            onced(CYCLE),
+            onced(FOUR),
+            0.55,
+        ),
+        (
+            "Reserve then Complete of 1 KiB, cycles, against Reserve alone",
+            onced(CYCLE_1K),
+            onced(FOUR),
+            0.55,
+        ),
+        (
+            "Reserve of new keys in the large store against an empty one",
+            (Subject::OncedLarge, FOUR),
+            onced(FOUR),
+            0.95,
+        ),
         ("TLS on against off, 4 × 64", (Subject::OncedTls, FOUR), onced(FOUR), 0.75),
     ];
     let mut judged: Vec<_> = ratios
@@ -149,9 +179,10 @@ pub fn bars(judged: &[Judged]) -> String {
 
 /// Everything that was measured in rounds as a table: medians.
 pub fn windows(book: &Book) -> String {
-    let mut table = "| who | what | connections × in flight | per second (from – to) | p50 | p99 | \
+    let mut table =
+        "| who | what | connections × in flight | per second (from – to) | p50 | p99 | \
                      CPU per call, server and load |\n|---|---|---|---|---|---|---|\n"
-        .to_owned();
+            .to_owned();
     for (subject, load) in book.windows.keys() {
         let of = |figure: fn(&Window) -> f64| {
             let figures = book.figures((*subject, *load), figure);
@@ -210,20 +241,26 @@ pub fn thousands(number: f64) -> String {
 
 /// A number of microseconds, as people write it.
 pub fn span(micros: f64) -> String {
-    if micros < 10_000.0 { format!("{:.2} ms", micros / 1e3) } else { format!("{:.0} ms", micros / 1e3) }
+    if micros < 10_000.0 {
+        format!("{:.2} ms", micros / 1e3)
+    } else {
+        format!("{:.0} ms", micros / 1e3)
+    }
 }
 
 /// What each server had at the end of the last round, as a table.
 pub fn kept(book: &Book) -> String {
-    let mut table = "| who | new keys acknowledged | keys on record | how it syncs | answers of new \
+    let mut table =
+        "| who | new keys acknowledged | keys on record | how it syncs | answers of new \
                      keys per sync of the disk, 4 × 64 |\n|---|---|---|---|---|\n"
-        .to_owned();
+            .to_owned();
     for (subject, kept) in &book.kept {
         let windows = book.windows.get(&(*subject, FOUR)).into_iter().flatten();
         let ratios = windows.filter_map(|window| {
             window.flushes.map(|flushes| window.stored_keys as f64 / flushes as f64)
         });
-        let per_sync = Spread::of(ratios.collect()).map_or("?".to_owned(), |it| format!("{:.1}", it.median));
+        let per_sync =
+            Spread::of(ratios.collect()).map_or("?".to_owned(), |it| format!("{:.1}", it.median));
         let _ = writeln!(
             table,
             "| {} | {} | {} | {} | {per_sync} |",

@@ -22,7 +22,6 @@ mod place;
 mod plot;
 mod postgres;
 #[path = "../harness/process.rs"]
-#[allow(dead_code)]
 mod process;
 mod redis;
 mod report;
@@ -64,12 +63,7 @@ fn measure(options: &Options) -> anyhow::Result<()> {
     let data = options.data.clone().unwrap_or_else(|| target.join("bench-data"));
     let out = options.out.clone().unwrap_or_else(|| target.join("bench"));
     let place = Place::new(&data)?;
-    let mut report = Report {
-        facts: place.facts()?,
-        versions: versions(),
-        skipped: Vec::new(),
-        ..Report::default()
-    };
+    let mut report = Report { facts: place.facts()?, versions: versions(), ..Report::default() };
 
     let mut stage = Stage::new(options, &place);
     let mut subjects = BTreeSet::from([
@@ -80,7 +74,7 @@ fn measure(options: &Options) -> anyhow::Result<()> {
         Subject::OncedLarge,
     ]);
     if options.wants(Group::Features) {
-        features(options, &mut stage, &mut subjects, &mut report)?;
+        report.skipped = features(options, &place, &mut stage, &mut subjects)?;
     }
     let large = stage.directory(Subject::OncedLarge);
     if options.wants(Group::Records) || options.wants(Group::Restart) {
@@ -119,26 +113,38 @@ fn measure(options: &Options) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Adds the subjects whose settings this binary has.
+/// Adds the subjects whose settings this build has.
 fn features(
     options: &Options,
+    place: &Place,
     stage: &mut Stage<'_>,
     subjects: &mut BTreeSet<Subject>,
-    report: &mut Report,
-) -> anyhow::Result<()> {
-    let binary = place::text(&options.binary);
-    let help = output(binary, &["serve", "--help"])?;
-    if help.contains("--metrics-listen") {
-        let port = contestant::free_port()?;
-        let serve = ["--metrics-listen".to_owned(), contestant::loopback(port).to_string()];
-        let extra = Extra { serve: serve.to_vec(), bench: Vec::new() };
+) -> anyhow::Result<Vec<String>> {
+    let mut skipped = Vec::new();
+    let owned = |arguments: &[&str]| arguments.iter().map(|it| (*it).to_owned()).collect();
+    if onced::knows(&options.binary, "--metrics-listen")? {
+        let address = contestant::loopback(contestant::free_port()?);
+        let serve = owned(&["--metrics-listen", &address.to_string()]);
+        let extra = Extra { serve, scraped: Some(address), ..Extra::default() };
         stage.extras.insert(Subject::OncedMetrics, extra);
         subjects.insert(Subject::OncedMetrics);
     } else {
-        report.skipped.push("metrics on against off, which this build does not have".to_owned());
+        skipped.push("metrics on against off, which this build does not have".to_owned());
     }
-    report.skipped.push("TLS on against off, which this build does not have".to_owned());
-    Ok(())
+    if onced::knows(&options.binary, "--tls-cert")? {
+        let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])?;
+        let path = |name| place.directory.join(name);
+        std::fs::write(path("cert.pem"), made.cert.pem())?;
+        std::fs::write(path("key.pem"), made.signing_key.serialize_pem())?;
+        let (cert, key) = (path("cert.pem"), path("key.pem"));
+        let serve = owned(&["--tls-cert", place::text(&cert), "--tls-key", place::text(&key)]);
+        let bench = owned(&["--tls-ca", place::text(&cert)]);
+        stage.extras.insert(Subject::OncedTls, Extra { serve, bench, scraped: None });
+        subjects.insert(Subject::OncedTls);
+    } else {
+        skipped.push("TLS on against off, which this build does not have".to_owned());
+    }
+    Ok(skipped)
 }
 
 /// What else runs, in its own words.

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use serde_json::Value;
 
 use crate::contestant::{Contestant, Running, free_port, kept, loopback};
-use crate::place::output;
+use crate::place::{output, text};
 use crate::process::without_settings;
 
 pub struct Onced {
@@ -35,6 +35,11 @@ impl Onced {
         command.args(["serve", "--noop-call", "--listen", &loopback(port).to_string()]);
         command.args(["--store", &format!("rocksdb:{}", directory.join("store").display())]);
         command.args(["--drain-grace", "0s", "--log", "warn,onced=info"]).args(more);
+        // Served by default, on a port that others may have.
+        let metrics = "--metrics-listen".to_owned();
+        if knows(binary, &metrics)? && !more.contains(&metrics) {
+            command.args([&*metrics, "off"]);
+        }
         let running = Running::start(command, directory)?;
         let mut onced = Self { running, binary: binary.to_owned(), port };
         let log = directory.join("log");
@@ -51,6 +56,11 @@ impl Onced {
     }
 }
 
+/// Whether this build of the server has a flag.
+pub fn knows(binary: &Path, flag: &str) -> anyhow::Result<bool> {
+    Ok(output(text(binary), &["serve", "--help"])?.contains(flag))
+}
+
 impl Contestant for Onced {
     fn address(&self) -> SocketAddr {
         loopback(self.port)
@@ -62,8 +72,7 @@ impl Contestant for Onced {
 
     fn keys(&self) -> anyhow::Result<u64> {
         let server = self.address().to_string();
-        let binary = crate::place::text(&self.binary);
-        let stats = output(binary, &["admin", "stats", "--json", "--server", &server])?;
+        let stats = output(text(&self.binary), &["admin", "stats", "--json", "--server", &server])?;
         let stats: Value = serde_json::from_str(&stats)?;
         let namespaces = stats["store"]["namespaces"].as_array().context("no namespaces")?;
         let bench = namespaces.iter().find(|it| it["namespace"] == "bench");

@@ -26,7 +26,7 @@ pub fn worst(options: &Options, place: &Place) -> anyhow::Result<Judged> {
         &["--retention-max", "10s", "--retention-default", "10s"].map(str::to_owned),
     )?;
     let (binary, server_name) = (options.binary.as_path(), "onced");
-    let run = |length, rate| {
+    let run = |length, rate: Option<u32>| {
         let load = if rate.is_some() { LOAD } else { Load { in_flight: 64, ..LOAD } };
         Run { binary, server: server_name, place, load, length, rate, more: &[] }.on(&server)
     };

@@ -74,9 +74,8 @@ fn panel(
 ) -> anyhow::Result<()> {
     let points = || curves.iter().flat_map(|(_, _, points)| points.iter().copied());
     let range = |of: fn((f64, f64)) -> f64| {
-        let (min, max) = points().map(of).fold((f64::MAX, 0.0_f64), |(min, max), it| {
-            (min.min(it), max.max(it))
-        });
+        let (min, max) =
+            points().map(of).fold((f64::MAX, 0.0_f64), |(min, max), it| (min.min(it), max.max(it)));
         (min * 0.8)..(max * 1.25)
     };
     if points().next().is_none() {
@@ -101,7 +100,9 @@ fn panel(
         .draw()?;
     for (name, colour, points) in curves {
         chart
-            .draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)).point_size(3))?
+            .draw_series(
+                LineSeries::new(points.iter().copied(), colour.stroke_width(2)).point_size(3),
+            )?
             .label(name)
             .legend(|(x, y)| PathElement::new([(x, y), (x + 15, y)], *colour));
     }

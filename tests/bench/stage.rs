@@ -3,7 +3,12 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::ensure;
 use serde::Serialize;
@@ -74,6 +79,8 @@ pub struct Stage<'a> {
 pub struct Extra {
     pub serve: Vec<String>,
     pub bench: Vec<String>,
+    /// Where metrics are asked for once a second while it is measured.
+    pub scraped: Option<SocketAddr>,
 }
 
 impl<'a> Stage<'a> {
@@ -100,7 +107,11 @@ impl<'a> Stage<'a> {
             rate: None,
             more: &extra.bench,
         };
-        let window = run.on(&*self.running[&subject])?;
+        let contestant = &*self.running[&subject];
+        let window = match extra.scraped {
+            Some(address) => scraping(address, || run.on(contestant))?,
+            None => run.on(contestant)?,
+        };
         let sum = self.acknowledged.entry(subject).or_default();
         sum.stored_keys += window.stored_keys;
         sum.faults += window.faults;
@@ -159,6 +170,28 @@ impl<'a> Stage<'a> {
         self.running.clear();
         Ok(kept)
     }
+}
+
+/// Asks for metrics once a second while `measure` runs.
+fn scraping<T>(
+    address: SocketAddr,
+    measure: impl FnOnce() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let (stop, stopped) = mpsc::channel::<()>();
+    let scraper = thread::spawn(move || -> anyhow::Result<()> {
+        while stopped.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
+            let mut socket = TcpStream::connect(address)?;
+            socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")?;
+            let mut answer = String::new();
+            socket.read_to_string(&mut answer)?;
+            ensure!(answer.starts_with("HTTP/1.1 200"), "no metrics: {answer}");
+        }
+        Ok(())
+    });
+    let measured = measure();
+    drop(stop);
+    scraper.join().expect("it does not panic")?;
+    measured
 }
 
 /// What a server says that it has, at the end of a round.

@@ -3,6 +3,7 @@
 //! nothing waits for time to pass, but for a process to say something or to end.
 
 mod admin;
+mod bench;
 mod clients;
 mod inspect;
 mod process;

@@ -82,24 +82,30 @@ pub struct Server {
 impl Server {
     /// A server with its records in memory.
     pub fn start() -> Self {
-        Self::start_on("127.0.0.1:0", "memory:")
+        Self::start_with(&[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_with(more: &[&str]) -> Self {
+        Self::start_on("127.0.0.1:0", "memory:", more)
     }
 
     /// A server whose records outlive it.
     pub fn start_in(data: &Path) -> Self {
-        Self::start_on("127.0.0.1:0", &store_in(data))
+        Self::start_on("127.0.0.1:0", &store_in(data), &[])
     }
 
     /// A server that comes back to `address`.
     pub fn restart_in(data: &Path, address: &str) -> Self {
-        Self::start_on(address, &store_in(data))
+        Self::start_on(address, &store_in(data), &[])
     }
 
     /// Returns once the server says that it listens.
-    fn start_on(listen: &str, store: &str) -> Self {
+    fn start_on(listen: &str, store: &str, more: &[&str]) -> Self {
         let mut process = onced()
             .args(["serve", "--listen", listen, "--store", store, "--runtimes", "1"])
             .args(["--drain-grace", "0s", "--restart-grace", "0s"])
+            .args(more)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

@@ -213,7 +213,9 @@ mod tests {
         for (block, path) in blocks.iter_mut().zip(["/a", "/a", "/b", "/a"]) {
             requests.write(path, block);
         }
-        assert!(blocks[0].starts_with(b"\x83\x86\x44\x02/a\x41\x09localhost\x40\x02te\x08trailers"));
+        assert!(
+            blocks[0].starts_with(b"\x83\x86\x44\x02/a\x41\x09localhost\x40\x02te\x08trailers")
+        );
         // The newest of the five entries is 62, the path the oldest.
         assert_eq!(blocks[1], [0x83, 0x86, 0x80 | 66, 0x80 | 65, 0x80 | 64, 0x80 | 63, 0x80 | 62]);
         assert!(blocks[2].starts_with(b"\x83\x86\x44\x02/b"));

@@ -307,11 +307,7 @@ impl Wire for Http2 {
 }
 
 /// The call in flight on the stream with this number.
-fn stream(
-    streams: &mut VecDeque<Option<Stream>>,
-    first: u32,
-    number: u32,
-) -> Option<&mut Stream> {
+fn stream(streams: &mut VecDeque<Option<Stream>>, first: u32, number: u32) -> Option<&mut Stream> {
     let index = (number.checked_sub(first)? / 2) as usize;
     streams.get_mut(index)?.as_mut()
 }
@@ -398,7 +394,8 @@ mod tests {
     #[test]
     fn an_answer_is_a_message_and_trailers_that_say_ok() {
         assert_eq!(answer(&[HEAD, GRANTED, trailers(OK)]), [Answer::Granted]);
-        let pieces = [(DATA, 0, 1, &b"\0\0\0"[..]), (DATA, 0, 1, b"\0\x02\x01"), (DATA, 0, 1, b"x")];
+        let pieces =
+            [(DATA, 0, 1, &b"\0\0\0"[..]), (DATA, 0, 1, b"\0\x02\x01"), (DATA, 0, 1, b"x")];
         let frames = [&[HEAD][..], &pieces, &[trailers(OK)]].concat();
         assert_eq!(answer(&frames), [Answer::Granted], "in three pieces");
     }

@@ -1,18 +1,22 @@
 //! One connection of the load: a nonblocking socket, and a protocol on it.
 
 use std::collections::VecDeque;
-use std::io::{ErrorKind, Read as _, Write as _};
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
 
 use anyhow::{Context as _, ensure};
 
 use super::call::{Answered, Call, Wire};
+use super::channel::{Channel, Trust};
 
 /// Where the connection leads.
 pub trait Target: Send + Sync {
     /// Its address.
     fn address(&self) -> SocketAddr;
+
+    /// Whom to trust there; with nobody it is in the clear.
+    fn trust(&self) -> Option<&Trust>;
 
     /// The protocol on a connection that was not used yet.
     fn wire(&self) -> Box<dyn Wire>;
@@ -20,7 +24,7 @@ pub trait Target: Send + Sync {
 
 /// A connection.
 pub struct Link {
-    socket: TcpStream,
+    channel: Channel,
     wire: Box<dyn Wire>,
     /// What was received of a frame that is not whole.
     rest: Vec<u8>,
@@ -40,14 +44,13 @@ impl Link {
         let address = target.address();
         let socket =
             TcpStream::connect(address).with_context(|| format!("cannot reach {address}"))?;
-        socket.set_nodelay(true)?;
-        socket.set_nonblocking(true)?;
+        let channel = Channel::new(socket, target.trust())?;
         let mut wire = target.wire();
         let mut output = Vec::new();
         wire.greet(&mut output);
         let (rest, held) = (Vec::new(), VecDeque::new());
         let (sent, waits_to_send, in_flight) = (0, false, 0);
-        let mut link = Self { socket, wire, rest, output, sent, waits_to_send, held, in_flight };
+        let mut link = Self { channel, wire, rest, output, sent, waits_to_send, held, in_flight };
         link.flush()?;
         Ok(link)
     }
@@ -85,25 +88,7 @@ impl Link {
         scratch: &mut [u8],
         answered: &mut Vec<Answered>,
     ) -> anyhow::Result<()> {
-        let begin = self.rest.len();
-        scratch[..begin].copy_from_slice(&self.rest);
-        let received = match self.socket.read(&mut scratch[begin..]) {
-            Ok(0) => {
-                ensure!(self.is_over(), "the server closed a connection");
-                return Ok(());
-            }
-            Ok(received) => received,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                return Ok(());
-            }
-            Err(error) => return Err(error).context("a connection broke"),
-        };
-        let input = &scratch[..begin + received];
-        let before = answered.len();
-        let taken = self.wire.receive(input, &mut self.output, answered)?;
-        self.in_flight -= answered.len() - before;
-        self.rest.clear();
-        self.rest.extend_from_slice(&input[taken..]);
+        while self.receive_once(scratch, answered)? && self.channel.has_more() {}
         while let Some(call) = self.held.front().copied() {
             if !self.takes(call)? {
                 break;
@@ -113,6 +98,32 @@ impl Link {
         Ok(())
     }
 
+    /// The flag says whether anything had come.
+    fn receive_once(
+        &mut self,
+        scratch: &mut [u8],
+        answered: &mut Vec<Answered>,
+    ) -> anyhow::Result<bool> {
+        let begin = self.rest.len();
+        scratch[..begin].copy_from_slice(&self.rest);
+        let received = match self.channel.read(&mut scratch[begin..]) {
+            Ok(0) => {
+                ensure!(self.is_over(), "the server closed a connection");
+                return Ok(false);
+            }
+            Ok(received) => received,
+            Err(error) if is_for_later(&error) => return Ok(false),
+            Err(error) => return Err(error).context("a connection broke"),
+        };
+        let input = &scratch[..begin + received];
+        let before = answered.len();
+        let taken = self.wire.receive(input, &mut self.output, answered)?;
+        self.in_flight -= answered.len() - before;
+        self.rest.clear();
+        self.rest.extend_from_slice(&input[taken..]);
+        Ok(true)
+    }
+
     /// Whether it could not send all that was written.
     pub fn waits_to_send(&self) -> bool {
         self.waits_to_send
@@ -120,26 +131,32 @@ impl Link {
 
     /// Sends what was written, as far as the socket takes it.
     pub fn flush(&mut self) -> anyhow::Result<()> {
-        while self.sent < self.output.len() {
-            match self.socket.write(&self.output[self.sent..]) {
-                Ok(sent) => self.sent += sent,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.waits_to_send = true;
-                    return Ok(());
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error).context("a connection broke"),
+        match self.send_all() {
+            Ok(()) => {
+                self.output.clear();
+                self.sent = 0;
+                self.waits_to_send = false;
             }
+            Err(error) if is_for_later(&error) => self.waits_to_send = true,
+            Err(error) => return Err(error).context("a connection broke"),
         }
-        self.output.clear();
-        self.sent = 0;
-        self.waits_to_send = false;
         Ok(())
+    }
+
+    fn send_all(&mut self) -> io::Result<()> {
+        while self.sent < self.output.len() {
+            self.sent += self.channel.write(&self.output[self.sent..])?;
+        }
+        self.channel.flush()
     }
 }
 
 impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.channel.as_fd()
     }
+}
+
+fn is_for_later(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted)
 }

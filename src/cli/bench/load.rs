@@ -105,7 +105,9 @@ impl Load {
         // A thread that fails is done before its time, and with it the run.
         let until = |limit: Duration, done: &dyn Fn() -> bool| {
             let began_at = Instant::now();
-            let failed = || matches!(self.length, Length::Time(_)) && workers.iter().any(|it| it.is_finished());
+            let failed = || {
+                matches!(self.length, Length::Time(_)) && workers.iter().any(|it| it.is_finished())
+            };
             while began_at.elapsed() < limit && !done() && !failed() {
                 thread::sleep(Duration::from_millis(1));
             }

@@ -19,12 +19,14 @@ mod etcd;
 mod postgres;
 mod redis;
 
+mod channel;
 mod link;
 mod load;
 mod pace;
 mod worker;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +34,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use self::call::{BATCH_ITEMS, Messages, Wire};
+use self::channel::Trust;
 use self::etcd::Etcd;
 use self::http2::Http2;
 use self::keys::Keys;
@@ -95,6 +98,12 @@ pub(super) struct Bench {
     /// Where the server listens
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:50051")]
     address: SocketAddr,
+    /// Speak TLS, and trust the certificates in this PEM file
+    #[arg(long, value_name = "FILE")]
+    tls_ca: Option<PathBuf>,
+    /// The name in the server's certificate [default: its address]
+    #[arg(long, value_name = "NAME", requires = "tls_ca")]
+    tls_name: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -122,6 +131,10 @@ impl Bench {
             let problem = "only onced itself knows workloads other than \"reserve\"".to_owned();
             return Failure::Usage(problem).report(self.json);
         }
+        let trust = match self.trust() {
+            Ok(trust) => trust,
+            Err(error) => return Failure::Usage(format!("{error:#}")).report(self.json),
+        };
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let load = Load {
             workload: self.workload,
@@ -131,7 +144,7 @@ impl Bench {
             length: self.calls.map_or(Length::Time(self.duration), Length::Calls),
             threads: self.threads.map_or(cores, usize::from),
         };
-        let measured = match load.run(self.target()) {
+        let measured = match load.run(self.target(trust)) {
             Ok(measured) => measured,
             Err(error) => {
                 Failure::from(tonic::Status::unavailable(format!("{error:#}"))).report(self.json);
@@ -145,18 +158,26 @@ impl Bench {
         if measured.faults.is_empty() { Exit::Done } else { Exit::Refused }
     }
 
-    fn target(&self) -> Arc<dyn Target> {
+    fn trust(&self) -> anyhow::Result<Option<Trust>> {
+        let Some(path) = &self.tls_ca else { return Ok(None) };
+        let address = self.address.ip().to_string();
+        Trust::new(path, self.tls_name.as_deref().unwrap_or(&address)).map(Some)
+    }
+
+    fn target(&self, trust: Option<Trust>) -> Arc<dyn Target> {
         let (address, keys) = (self.address, Keys::new());
         match self.server {
             Server::Onced => {
                 let kept = (self.duration + RETENTION).as_secs();
                 let kept = i64::try_from(kept).unwrap_or(i64::MAX);
                 let messages = Arc::new(Onced::new(keys, self.response_bytes as usize, kept));
-                Arc::new(Grpc { address, messages })
+                Arc::new(Grpc { address, trust, messages })
             }
-            Server::Etcd => Arc::new(Grpc { address, messages: Arc::new(Etcd { keys }) }),
-            Server::Redis => Arc::new(Plain { address, wire: move || Redis::new(keys) }),
-            Server::Postgres => Arc::new(Plain { address, wire: move || Postgres::new(keys) }),
+            Server::Etcd => Arc::new(Grpc { address, trust, messages: Arc::new(Etcd { keys }) }),
+            Server::Redis => Arc::new(Plain { address, trust, wire: move || Redis::new(keys) }),
+            Server::Postgres => {
+                Arc::new(Plain { address, trust, wire: move || Postgres::new(keys) })
+            }
         }
     }
 
@@ -193,6 +214,7 @@ impl Bench {
 /// A server that is spoken to over gRPC.
 struct Grpc {
     address: SocketAddr,
+    trust: Option<Trust>,
     messages: Arc<dyn Messages>,
 }
 
@@ -201,20 +223,30 @@ impl Target for Grpc {
         self.address
     }
 
+    fn trust(&self) -> Option<&Trust> {
+        self.trust.as_ref()
+    }
+
     fn wire(&self) -> Box<dyn Wire> {
-        Box::new(Http2::new(Arc::clone(&self.messages), &self.address.to_string(), false))
+        let (messages, authority) = (Arc::clone(&self.messages), self.address.to_string());
+        Box::new(Http2::new(messages, &authority, self.trust.is_some()))
     }
 }
 
 /// A server with a protocol of its own.
 struct Plain<F> {
     address: SocketAddr,
+    trust: Option<Trust>,
     wire: F,
 }
 
 impl<W: Wire + 'static, F: Fn() -> W + Send + Sync> Target for Plain<F> {
     fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    fn trust(&self) -> Option<&Trust> {
+        self.trust.as_ref()
     }
 
     fn wire(&self) -> Box<dyn Wire> {

@@ -77,11 +77,8 @@ impl Onced {
             }),
             retention: seconds(retention_seconds),
         };
-        let release = ReleaseRequest {
-            namespace: NAMESPACE.into(),
-            key: key(),
-            owner_token: owner_token(),
-        };
+        let release =
+            ReleaseRequest { namespace: NAMESPACE.into(), key: key(), owner_token: owner_token() };
         let lookup = LookupRequest { namespace: NAMESPACE.into(), key: key(), wait_timeout: None };
         let items = vec![reserve.clone(); BATCH_ITEMS as usize];
         Self {
@@ -169,9 +166,7 @@ impl Messages for Onced {
                 self.reserved(answer)
             }
             Step::Complete => self.completion(answer, 1),
-            Step::Lookup => {
-                Fields(answer).bytes(1).and_then(|record| self.completion(record, 9))
-            }
+            Step::Lookup => Fields(answer).bytes(1).and_then(|record| self.completion(record, 9)),
             Step::Release => Fields(answer).bytes(1).map(|_| Answer::Released),
             Step::Batch => self.batch(answer),
             Step::Noop => Fields(answer).bytes(1).map(|_| Answer::Nothing),
@@ -340,9 +335,8 @@ mod tests {
         let onced = onced();
         let item = |outcome| BatchReserveItem { result: Some(Item::Response(reserved(outcome))) };
         let granted = item(Outcome::Granted(Granted::default()));
-        let read = |items| {
-            onced.read(&call(Step::Batch), &BatchReserveResponse { items }.encode_to_vec())
-        };
+        let read =
+            |items| onced.read(&call(Step::Batch), &BatchReserveResponse { items }.encode_to_vec());
         let mut items = vec![granted; BATCH_ITEMS as usize];
         assert_eq!(read(items.clone()), Answer::Granted);
         items[50] = item(Outcome::InProgress(InProgress::default()));

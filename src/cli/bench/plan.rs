@@ -217,7 +217,14 @@ mod tests {
         );
         assert_eq!(
             steps(Workload::Mix, &[Granted, Granted, Completed, Completed, Completed, InProgress]),
-            [Step::Hold, Step::Reserve, Step::Complete, Step::Replay, Step::Lookup, Step::Duplicate]
+            [
+                Step::Hold,
+                Step::Reserve,
+                Step::Complete,
+                Step::Replay,
+                Step::Lookup,
+                Step::Duplicate
+            ]
         );
     }
 

@@ -65,9 +65,13 @@ mod tests {
 
     #[test]
     fn what_prost_writes_is_read() {
-        let response = Response { payload: vec![b'x'; 300], status_code: 201, ..Response::default() };
-        let completion =
-            Completion { response: Some(response), fencing_token: 1 << 40, ..Completion::default() };
+        let response =
+            Response { payload: vec![b'x'; 300], status_code: 201, ..Response::default() };
+        let completion = Completion {
+            response: Some(response),
+            fencing_token: 1 << 40,
+            ..Completion::default()
+        };
         let message = completion.encode_to_vec();
         let response = Fields(&message).bytes(2).unwrap();
         assert_eq!(Fields(response).bytes(1), Some(&[b'x'; 300][..]));

@@ -79,12 +79,8 @@ impl Worker {
             Length::Time(_) => u64::MAX,
             Length::Calls(calls) => share(usize::try_from(calls)?) as u64,
         };
-        let tally = Tally {
-            latency: histogram()?,
-            operations: 0,
-            stored: 0,
-            faults: BTreeMap::new(),
-        };
+        let tally =
+            Tally { latency: histogram()?, operations: 0, stored: 0, faults: BTreeMap::new() };
         Ok(Self {
             unprepared: callers.iter().filter(|caller| !caller.is_prepared()).count(),
             links: Vec::with_capacity(connections),
@@ -109,12 +105,7 @@ impl Worker {
             self.links.push(link);
         }
         if let Some(pace) = &self.pace {
-            epoll::add(
-                &self.epoll,
-                pace,
-                epoll::EventData::new_u64(TIMER),
-                epoll::EventFlags::IN,
-            )?;
+            epoll::add(&self.epoll, pace, epoll::EventData::new_u64(TIMER), epoll::EventFlags::IN)?;
         }
         let mut now = Instant::now();
         if self.unprepared == 0 {
