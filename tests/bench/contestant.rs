@@ -144,6 +144,7 @@ fn cpu_seconds_of(process: Pid) -> f64 {
     let stat = stat.unwrap_or_default();
     // The name of the program, in brackets, may have spaces.
     let Some((_, fields)) = stat.rsplit_once(") ") else { return 0.0 };
-    let ticks = fields.split(' ').skip(11).take(2).filter_map(|field| field.parse::<f64>().ok());
+    // Its own, and that of children that have ended, such as PostgreSQL's.
+    let ticks = fields.split(' ').skip(11).take(4).filter_map(|field| field.parse::<f64>().ok());
     ticks.sum::<f64>() / 100.0
 }

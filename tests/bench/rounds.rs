@@ -24,7 +24,7 @@ pub const POOL: Load = Load::new("reserve", 64, 1);
 pub const BATCH: Load = Load::new("batch", 2, 4);
 pub const PIPELINED: Load = Load::new("reserve", 50, 16);
 
-pub const WORKLOADS: [&str; 6] = ["duplicate", "replay", "lookup", "mix", "hot-key", "noop"];
+pub const WORKLOADS: [&str; 6] = ["duplicate", "replay", "noop", "lookup", "mix", "hot-key"];
 /// A Reserve and then a Complete, with a small and with a larger response.
 pub const CYCLE: Load = Load { response_bytes: 100, ..Load::new("cycle", 4, 64) };
 pub const CYCLE_1K: Load = Load::new("cycle", 4, 64);

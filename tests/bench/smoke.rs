@@ -11,7 +11,7 @@ use crate::place::Place;
 use crate::rounds::{BATCH, Book, CYCLE, Entry, FOUR, WORKLOADS};
 use crate::stage::{Stage, Subject};
 
-const NAME: &str = "every_workload_is_measured_without_a_fault";
+const NAME: &str = "the_benchmark_measures_every_workload_without_a_fault";
 
 /// Runs the test, unless the arguments of the test command pick others.
 pub fn test(arguments: &[String]) -> anyhow::Result<()> {
