@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long a server may take to start.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a server may take to start; under valgrind it takes a while.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// A server that runs.
 pub trait Contestant {

@@ -2,7 +2,8 @@
 //! else the machine does.
 //!
 //! Two runs of different length on the same server program; what one call costs is their
-//! difference, so that the start and the end of the server are not in it.
+//! difference, so that the start and the end of the server are not in it. What was counted of the
+//! long one stays beside the data, for callgrind_annotate.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -40,7 +41,8 @@ pub fn count(options: &Options, place: &Place) -> anyhow::Result<Vec<Counted>> {
         .map(|workload| {
             let (calls, items) =
                 if workload == "batch" { (CALLS.map(|it| it / 100), 100) } else { (CALLS, 1) };
-            let run = |calls| run(options, &directory, workload, calls);
+            let counts = place.directory.join(format!("callgrind-{workload}"));
+            let run = |calls| run(options, &directory, &counts, workload, calls);
             let (short, long) = (run(calls[0])?, run(calls[1])?);
             let instructions =
                 (long.saturating_sub(short)) as f64 / ((calls[1] - calls[0]) * items) as f64;
@@ -50,9 +52,14 @@ pub fn count(options: &Options, place: &Place) -> anyhow::Result<Vec<Counted>> {
         .collect()
 }
 
-fn run(options: &Options, directory: &Path, workload: &str, calls: u64) -> anyhow::Result<u64> {
+fn run(
+    options: &Options,
+    directory: &Path,
+    counts: &Path,
+    workload: &str,
+    calls: u64,
+) -> anyhow::Result<u64> {
     empty(directory)?;
-    let counts = directory.join("counts");
     let mut valgrind = kept("valgrind".as_ref(), None);
     valgrind.args(["--tool=callgrind", &format!("--callgrind-out-file={}", counts.display())]);
     valgrind.arg(&options.binary);
@@ -66,7 +73,7 @@ fn run(options: &Options, directory: &Path, workload: &str, calls: u64) -> anyho
     let output = bench.args(["--address", &server.address().to_string()]).output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     server.stop()?;
-    let counts = fs::read_to_string(&counts).context("valgrind wrote no counts")?;
+    let counts = fs::read_to_string(counts).context("valgrind wrote no counts")?;
     let total = counts.lines().find_map(|line| line.strip_prefix("totals: "));
     Ok(total.context("valgrind wrote no total")?.trim().parse()?)
 }

@@ -78,6 +78,9 @@ fn panel(
             points().map(of).fold((f64::MAX, 0.0_f64), |(min, max), it| (min.min(it), max.max(it)));
         (min * 0.8)..(max * 1.25)
     };
+    // Room for the legend beside the curves.
+    let across = range(|it| it.0);
+    let across = across.start..across.end * (across.end / across.start).powf(0.3);
     if points().next().is_none() {
         return Err(anyhow!("there is nothing to draw"));
     }
@@ -86,7 +89,7 @@ fn panel(
         .margin(10)
         .x_label_area_size(36)
         .y_label_area_size(80)
-        .build_cartesian_2d(range(|it| it.0).log_scale(), range(|it| it.1).log_scale())?;
+        .build_cartesian_2d(across.log_scale(), range(|it| it.1).log_scale())?;
     let number = |number: &f64| match *number {
         0.0..1.0 => format!("{number}"),
         number => crate::figures::thousands(number),

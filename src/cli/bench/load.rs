@@ -147,6 +147,10 @@ impl Load {
                 *measured.faults.entry(fault).or_default() += times;
             }
         }
+        if self.workload == Workload::HotKey && !measured.latency.is_empty() {
+            // It was new once, whoever was granted it first.
+            measured.stored += 1;
+        }
         ensure!(is_prepared, "the preparation took longer than {PREPARATION_LIMIT:?}");
         ensure!(
             !measured.latency.is_empty() || !measured.faults.is_empty(),
