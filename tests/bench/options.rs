@@ -16,10 +16,10 @@ pub struct Options {
     #[arg(long, default_value = "5", value_parser = clap::value_parser!(u32).range(1..=99))]
     pub rounds: u32,
     /// How many seconds one measurement takes
-    #[arg(long, default_value = "3")]
+    #[arg(long, default_value = "3", value_parser = seconds)]
     pub window: f64,
     /// How many seconds the run for the worst pause takes
-    #[arg(long, default_value = "60")]
+    #[arg(long, default_value = "60", value_parser = seconds)]
     pub length: f64,
     /// How many records the large store has
     #[arg(long, default_value = "10000000")]
@@ -59,6 +59,13 @@ pub enum Group {
     Instructions,
     /// The load generator against redis-benchmark, h2load and ghz
     Crosscheck,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.01..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("give seconds, from 0.01 to 86400".to_owned()),
+    }
 }
 
 impl Options {

@@ -42,6 +42,8 @@ fn a_load_that_cannot_be_put_on_says_why() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let ended = alone(&["bench", "--address", &nobody]);
     assert!(ended.complaint(3).contains(&format!("cannot reach {nobody}")), "{ended:?}");
+    let ended = alone(&["bench", "--connections", "10000", "--in-flight", "101"]);
+    assert!(ended.complaint(2).contains("calls in flight are too many"), "{ended:?}");
     let ended = alone(&["bench", "--server", "redis", "--workload", "cycle"]);
     assert!(ended.complaint(2).contains("only onced itself"), "{ended:?}");
 }

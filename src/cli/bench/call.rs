@@ -81,7 +81,9 @@ pub trait Wire {
     fn is_ready(&self) -> bool;
 
     /// Whether the connection is to be left once its calls are answered.
-    fn is_leaving(&self) -> bool;
+    fn is_leaving(&self) -> bool {
+        false
+    }
 
     /// Writes a call. The flag says whether there was room for it; there may be once more has
     /// been received.

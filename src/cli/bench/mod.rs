@@ -122,6 +122,9 @@ enum Server {
     Etcd,
 }
 
+/// How many calls may be in flight on all connections: each takes memory here.
+const MAX_IN_FLIGHT: u64 = 1_000_000;
+
 /// How long completions are kept once the run has ended.
 const RETENTION: Duration = Duration::from_secs(600);
 
@@ -129,6 +132,10 @@ impl Bench {
     pub(super) fn execute(self) -> Exit {
         if self.server != Server::Onced && self.workload != Workload::Reserve {
             let problem = "only onced itself knows workloads other than \"reserve\"".to_owned();
+            return Failure::Usage(problem).report(self.json);
+        }
+        if u64::from(self.connections) * u64::from(self.in_flight) > MAX_IN_FLIGHT {
+            let problem = format!("more than {MAX_IN_FLIGHT} calls in flight are too many");
             return Failure::Usage(problem).report(self.json);
         }
         let trust = match self.trust() {

@@ -82,10 +82,6 @@ impl Wire for Postgres {
         self.ready
     }
 
-    fn is_leaving(&self) -> bool {
-        false
-    }
-
     fn send(&mut self, call: Call, out: &mut Vec<u8>) -> anyhow::Result<bool> {
         // Binds the values to the statement, in binary; executes it; ends the transaction.
         write(b'B', out, |out| {

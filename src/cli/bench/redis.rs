@@ -34,10 +34,6 @@ impl Wire for Redis {
         true
     }
 
-    fn is_leaving(&self) -> bool {
-        false
-    }
-
     fn send(&mut self, call: Call, out: &mut Vec<u8>) -> anyhow::Result<bool> {
         const { assert!(KEY_BYTES == 36 && VALUE_BYTES == 68) };
         out.extend_from_slice(b"*6\r\n$3\r\nSET\r\n$36\r\n");

@@ -147,8 +147,13 @@ impl Worker {
                 }
             }
         }
-        if self.in_flight > 0 {
-            self.fault("no answer came".to_owned(), self.in_flight as u64);
+        let mut unanswered = self.in_flight as u64;
+        while self.has_backlog() {
+            self.pace.as_mut().and_then(|pace| pace.due(pace.next_at()));
+            unanswered += 1;
+        }
+        if unanswered > 0 {
+            self.fault("no answer came".to_owned(), unanswered);
         }
         Ok(self.tally)
     }
