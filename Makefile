@@ -4,7 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test proof soak lint release setup
+.PHONY: help run test proof soak bench lint release setup
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -31,6 +31,9 @@ soak: release ## Run for LENGTH=600 seconds and let KEYS=10000000 expire; figure
 	ONCED_TEST_SOAK_SECONDS=$(LENGTH) ONCED_TEST_SOAK_KEYS=$(KEYS) \
 	    cargo test --quiet --test soak -- --nocapture
 	@echo "The plot is target/soak/soak.svg"
+
+bench: release ## Measure against a no-op call, Redis, PostgreSQL and etcd; ARGS="--only peers --rounds 3"
+	@.ci/bench $(ARGS)
 
 lint: setup ## Check the formatting, clippy's lints and the protos (needs buf)
 	cargo fmt --check

@@ -36,6 +36,9 @@ pub(super) struct Serve {
     /// With --check: print JSON
     #[arg(long, requires = "check")]
     json: bool,
+    /// Serve a call that does nothing as well: what gRPC itself costs here, for `onced bench`
+    #[arg(long, hide = true)]
+    noop_call: bool,
     #[command(flatten)]
     settings: SettingFlags,
 }
@@ -43,7 +46,7 @@ pub(super) struct Serve {
 impl Serve {
     pub(super) fn execute(self) -> Exit {
         let sources = Sources::gather(self.settings.0.clone(), self.config.clone());
-        let resolved = match Resolved::of(&sources) {
+        let mut resolved = match Resolved::of(&sources) {
             Ok(resolved) => resolved,
             Err(error) => return self.refuse(&error),
         };
@@ -59,6 +62,7 @@ impl Serve {
             }
             return Exit::Done;
         }
+        resolved.settings.noop_call = self.noop_call;
         let Settings { log, log_format, .. } = &resolved.settings;
         let log = crate::log::start(log, *log_format == LogFormat::Json);
         if log.is_none() {

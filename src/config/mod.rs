@@ -111,6 +111,9 @@ pub struct Settings {
     pub admin: bool,
     /// Whether the reflection service is served. Default: yes.
     pub reflection: bool,
+    /// Whether a call that does nothing is served as well, for `make bench`. Never set but by
+    /// the hidden flag of `onced serve`.
+    pub noop_call: bool,
     /// Whether namespaces that are not in `namespaces` are refused. Default: no.
     pub strict: bool,
     /// The file of the server's certificate chain; with it the port speaks TLS, and there is a

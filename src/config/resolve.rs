@@ -89,6 +89,7 @@ impl Resolved {
             keepalive_timeout: reader.bounded::<Timespan>("keepalive_timeout").0,
             admin: reader.value("admin"),
             reflection: reader.value("reflection"),
+            noop_call: false,
             strict: reader.value("strict"),
             tls_cert: reader.value("tls_cert"),
             tls_key: reader.value("tls_key"),

@@ -27,6 +27,7 @@ mod gate;
 mod handshake;
 mod health;
 mod metrics;
+mod noop;
 mod notify;
 mod recovery;
 mod runtimes;
@@ -48,6 +49,7 @@ use self::budget::Budget;
 use self::connection::Acceptor;
 use self::health::Health;
 use self::metrics::{Sources, Watch};
+use self::noop::Noop;
 use self::notify::ServiceManager;
 use self::recovery::RecoveringEngine;
 use self::runtimes::{Runtimes, Stage};
@@ -66,6 +68,8 @@ use crate::pb::v1::idempotency_service_server::IdempotencyServiceServer;
 use crate::storage::backup::BackupOptions;
 use crate::storage::{self, Engine, StoreOptions, StoreUrl, Sweeper, WaitingBounds};
 use crate::trace::Traces;
+
+pub use self::noop::NOOP_PATH;
 
 /// The size of the largest request, in bytes. Above it gRPC itself refuses.
 const MAX_REQUEST_BYTES: usize = 16 << 20;
@@ -383,6 +387,9 @@ fn routes(
         let admin = AdminServiceServer::new(Observed::new(admin, observer))
             .max_decoding_message_size(MAX_REQUEST_BYTES);
         routes = routes.add_service(admin);
+    }
+    if settings.noop_call {
+        routes = routes.add_service(Noop);
     }
     if settings.reflection {
         // Tools are divided between the two versions.

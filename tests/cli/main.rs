@@ -4,6 +4,7 @@
 
 mod admin;
 mod backups;
+mod bench;
 mod clients;
 mod inspect;
 mod process;

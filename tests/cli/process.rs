@@ -84,7 +84,12 @@ pub struct Server {
 impl Server {
     /// A server with its records in memory.
     pub fn start() -> Self {
-        Self::start_on("127.0.0.1:0", "memory:", &[])
+        Self::start_in_memory_with(&[])
+    }
+
+    /// The same with more arguments.
+    pub fn start_in_memory_with(more: &[&str]) -> Self {
+        Self::start_on("127.0.0.1:0", "memory:", more)
     }
 
     /// A server whose records outlive it.
