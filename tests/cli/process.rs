@@ -14,15 +14,13 @@ use serde_json::Value;
 /// When a test gives up and fails.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The binary, without any setting that this environment happens to have. Many servers run at the
-/// same time, so none has the default port for metrics.
+/// The binary, without any setting that this environment happens to have.
 fn onced() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onced"));
     let ours = |name: &OsStr| name.to_string_lossy().starts_with("ONCED_");
     for (name, _) in std::env::vars_os().filter(|(name, _)| ours(name)) {
         command.env_remove(name);
     }
-    command.env("ONCED_METRICS_LISTEN", "off");
     command
 }
 
@@ -113,6 +111,8 @@ impl Server {
             .args(["serve", "--listen", listen, "--store", store, "--runtimes", "1"])
             .args(["--drain-grace", "0s", "--restart-grace", "0s"])
             .args(more)
+            // Many servers run at the same time.
+            .args(["--metrics-listen", "off"])
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()

@@ -126,7 +126,7 @@ fn a_log_filter_is_checked_with_everything_else_and_its_time_is_bounded() {
     assert_eq!(set_log_filter(empty).unwrap().0.directives, "");
 
     let pattern = "[{key=(x{99}){99}}]=debug";
-    for filter in ["inof".to_owned(), "a".repeat(1_025), "a=debug,,".to_owned(), pattern.to_owned()]
+    for filter in ["inof".to_owned(), "a".repeat(1_025), "a=debugg".to_owned(), pattern.to_owned()]
     {
         let wrong = v1::SetLogFilterRequest { filter, duration: seconds(-1), ..Default::default() };
         assert_eq!(fields(set_log_filter(wrong)), ["filter", "duration", "reason", "operator"]);
