@@ -202,6 +202,7 @@ async fn run(
     let budget =
         Budget::new(settings.max_large_message_bytes, plan.small_message_bytes, plan.max_calls);
     let runtimes = Runtimes::start(settings, &security, &routes, &budget, &stage)?;
+    let counts = Arc::clone(&security.counts);
     let watching = tokio::spawn(security.watch());
     let acceptor = Acceptor::new(listeners.calls, settings.max_connections)?;
     if let Some(listener) = listeners.metrics {
@@ -213,6 +214,7 @@ async fn run(
             health: health.clone(),
             budget,
             connections: acceptor.meters(),
+            access: counts,
             settings: settings.clone(),
         });
         metrics::serve(listener, watch)?;

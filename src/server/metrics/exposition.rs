@@ -269,7 +269,7 @@ impl Snapshot {
     }
 
     fn of_transport(&mut self, sources: &Sources) {
-        let Sources { connections, budget, settings, observer, .. } = sources;
+        let Sources { connections, access, budget, settings, observer, .. } = sources;
         self.count("onced_connections", "Open connections for calls", connections.open());
         self.count(
             "onced_connections_limit",
@@ -285,6 +285,20 @@ impl Snapshot {
             "onced_connections_refused",
             "Connections that were refused because there were too many",
             connections.refused(),
+        );
+        self.counter(
+            "onced_tls_handshakes_failed",
+            "TLS handshakes that came to nothing: no TLS, no trusted client certificate, no time",
+            access.failed_handshakes(),
+        );
+        let turned_away = [
+            (labels([("reason", "UNAUTHENTICATED")]), access.unauthenticated()),
+            (labels([("reason", "PERMISSION_DENIED")]), access.denied()),
+        ];
+        self.add(
+            "onced_callers_turned_away",
+            "Calls, and items of batches, that were refused for who called",
+            Values::Counters(turned_away.into()),
         );
         self.count(
             "onced_large_message_bytes",

@@ -8,6 +8,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use super::census::{Census, Phases};
+use crate::access::AccessCounts;
 use crate::api::{Observer, Policies};
 use crate::config::Settings;
 use crate::server::budget::Budget;
@@ -56,8 +57,8 @@ impl State {
     }
 }
 
-/// Where the figures of a server come from. Whoever counts something new (failed authentications,
-/// say) puts its counters here and their names into `exposition.rs`.
+/// Where the figures of a server come from. Whoever counts something new puts its counters here
+/// and their names into `exposition.rs`.
 pub struct Sources {
     /// What is counted of calls.
     pub observer: Arc<Observer>,
@@ -71,6 +72,8 @@ pub struct Sources {
     pub budget: Arc<Budget>,
     /// Connections for calls.
     pub connections: Arc<ConnectionMeters>,
+    /// Callers that were turned away.
+    pub access: Arc<AccessCounts>,
     /// The settings in force.
     pub settings: Settings,
 }
