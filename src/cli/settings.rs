@@ -11,6 +11,9 @@ use crate::config::{namespace_table, reference_table};
 /// Prints two Markdown tables: the settings of the server, and those that a namespace may have
 /// of its own. What holds here, and where it came from, is shown by onced serve --check.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  onced settings")]
 pub(super) struct List {}
 
 impl List {

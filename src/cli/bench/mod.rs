@@ -57,7 +57,7 @@ use super::{Exit, args, print};
 /// for ten minutes after the run, reservations as long as the server's settings say.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Examples:
+Example:
   onced bench --workload cycle --connections 4 --in-flight 64 --duration 10s
   onced bench --workload mix --rate 20000")]
 pub(super) struct Bench {
