@@ -7,26 +7,23 @@
 //! beyond its first [`SMALL`] bytes is taken from one budget, and refused where that is used up.
 //! Small messages pass always: callers with large ones cannot shut out everybody else.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{Buf as _, Bytes};
-use http::{Request, Response};
+use http::Response;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use tonic::Status;
 use tonic::body::Body;
-use tower_layer::Layer;
-use tower_service::Service;
+use tonic::codegen;
 
 use crate::api::{LargeAnswer, status};
 use crate::storage::EngineError;
 
 /// What every message may hold without asking, in bytes.
-const SMALL: usize = 64 << 10;
+const SMALL: usize = LargeAnswer::SMALL_BYTES;
 
 /// The bytes that large messages may hold, and those that they do.
 #[derive(Debug)]
@@ -78,28 +75,38 @@ impl Drop for Share {
     }
 }
 
-/// A message whose bytes are counted.
-struct Counted {
-    body: Body,
+/// A request whose bytes are counted as they come.
+pub struct Counted<B> {
+    body: B,
     share: Share,
 }
 
-impl http_body::Body for Counted {
+impl<B> Counted<B> {
+    /// A request whose bytes are taken from `budget`.
+    pub fn new(body: B, budget: Arc<Budget>) -> Self {
+        Self { body, share: Share::of(budget) }
+    }
+}
+
+impl<B> http_body::Body for Counted<B>
+where
+    B: http_body::Body<Data = Bytes, Error: Into<codegen::StdError>> + Unpin,
+{
     type Data = Bytes;
-    type Error = Status;
+    type Error = codegen::StdError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
             && !self.share.grow(data.remaining())
         {
-            return Poll::Ready(Some(Err(status::unanswered(EngineError::Overloaded))));
+            return Poll::Ready(Some(Err(status::unanswered(EngineError::Overloaded).into())));
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -111,48 +118,8 @@ impl http_body::Body for Counted {
     }
 }
 
-/// Puts a budget around what serves a connection.
-#[derive(Clone)]
-pub struct Within(pub Arc<Budget>);
-
-impl<S> Layer<S> for Within {
-    type Service = Budgeted<S>;
-
-    fn layer(&self, inner: S) -> Budgeted<S> {
-        Budgeted { inner, budget: Arc::clone(&self.0) }
-    }
-}
-
-/// A service within a budget.
-#[derive(Clone)]
-pub struct Budgeted<S> {
-    inner: S,
-    budget: Arc<Budget>,
-}
-
-impl<S> Service<Request<Body>> for Budgeted<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>>,
-    S::Future: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let budget = Arc::clone(&self.budget);
-        let share = Share::of(Arc::clone(&budget));
-        let calling = self.inner.call(request.map(|body| Body::new(Counted { body, share })));
-        Box::pin(async move { Ok(answered(calling.await?, budget)) })
-    }
-}
-
 /// The answer with its share, or else the refusal that it brought along for this case.
-fn answered(mut response: Response<Body>, budget: Arc<Budget>) -> Response<Body> {
+pub fn answered(mut response: Response<Body>, budget: Arc<Budget>) -> Response<Body> {
     let Some(LargeAnswer { bytes, otherwise }) = response.extensions_mut().remove() else {
         return response;
     };

@@ -2,19 +2,14 @@
 
 use std::io;
 use std::net::TcpListener as StdTcpListener;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
-use tonic::transport::server::Connected;
+use tokio::net::TcpListener;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::warn;
 
 use super::runtimes::{Runtimes, Stage};
-use crate::api::WaitingPlaces;
 
 /// How long the acceptor rests when the system gives it no more connections.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -74,76 +69,5 @@ impl Acceptor {
         // Without it, an answer waits 40 ms for the caller's acknowledgement of the last.
         socket.set_nodelay(true)?;
         Ok(Some(Accepted { socket: socket.into_std()?, permit }))
-    }
-}
-
-/// A socket that says when it is closed.
-pub struct Connection {
-    socket: TcpStream,
-    waiting: WaitingPlaces,
-    _permit: OwnedSemaphorePermit,
-    _closed: oneshot::Sender<()>,
-}
-
-impl Connection {
-    /// Takes `accepted` over on this runtime; at most `max_waiting` of its calls may be parked at
-    /// a time. The receiver resolves when it is closed.
-    pub fn new(
-        accepted: Accepted,
-        max_waiting: usize,
-    ) -> io::Result<(Self, oneshot::Receiver<()>)> {
-        let socket = TcpStream::from_std(accepted.socket)?;
-        let waiting = WaitingPlaces::new(max_waiting);
-        let (closed, is_closed) = oneshot::channel();
-        Ok((Self { socket, waiting, _permit: accepted.permit, _closed: closed }, is_closed))
-    }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = WaitingPlaces;
-
-    /// What goes with every request.
-    fn connect_info(&self) -> WaitingPlaces {
-        self.waiting.clone()
-    }
-}
-
-impl AsyncRead for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
     }
 }

@@ -1,7 +1,7 @@
 //! The composition root: everything is put together here, and taken apart again.
 //!
 //! One acceptor (`connection.rs`) hands connections in turn to one single-threaded runtime
-//! per core (`runtimes.rs`); `health.rs` tells orchestrators what the engine's condition
+//! per core (`runtimes.rs`), and `calls.rs` is what every call passes; `health.rs` tells orchestrators what the engine's condition
 //! means; `recovery.rs` answers while the store is still being opened.
 //!
 //! # Why one runtime per core
@@ -20,6 +20,7 @@
 //! acknowledged is durable then too.
 
 mod budget;
+mod calls;
 mod connection;
 mod health;
 mod recovery;
@@ -37,6 +38,8 @@ use tokio::sync::watch;
 use tonic::service::Routes;
 use tracing::{info, warn};
 
+use self::budget::Budget;
+use self::calls::{Calls, MAX_REQUEST_BYTES};
 use self::connection::Acceptor;
 use self::health::Health;
 use self::recovery::RecoveringEngine;
@@ -47,11 +50,7 @@ use crate::clock::SystemClock;
 use crate::config::{NamespaceSettings, Settings};
 use crate::pb::v1;
 use crate::pb::v1::admin_service_server::AdminServiceServer;
-use crate::pb::v1::idempotency_service_server::IdempotencyServiceServer;
 use crate::storage::{self, Engine, StoreOptions, StoreUrl, Sweeper, WaitingBounds};
-
-/// The size of the largest request, in bytes. Above it gRPC itself refuses.
-const MAX_REQUEST_BYTES: usize = 16 << 20;
 
 /// How often it is logged what callers of shadowed namespaces would have been told.
 const SHADOW_LOG_INTERVAL: Duration = Duration::from_secs(60);
@@ -121,8 +120,8 @@ async fn run(
     let waits = Waits::until(draining);
     let policies = Arc::new(policies(settings));
     let shadow_log = tokio::spawn(log_shadows(Arc::clone(&policies), SHADOW_LOG_INTERVAL));
-    let routes = routes(settings, Arc::new(engine.clone()), policies, waits, &health)?;
-    let runtimes = Runtimes::start(settings, &routes, &stage)?;
+    let calls = calls(settings, Arc::new(engine.clone()), policies, waits, &health)?;
+    let runtimes = Runtimes::start(settings, calls, &stage)?;
     let acceptor = Acceptor::new(listener, settings.max_connections)?;
     let accepting = tokio::spawn(acceptor.run(runtimes.clone(), stage));
 
@@ -242,21 +241,18 @@ impl Drop for LastWords {
 }
 
 /// Everything that is served on one port.
-fn routes(
+fn calls(
     settings: &Settings,
     engine: Arc<dyn Engine>,
     policies: Arc<Policies>,
     waits: Waits,
     health: &Health,
-) -> anyhow::Result<Routes> {
-    let (for_admin, its_policies) = (Arc::clone(&engine), Arc::clone(&policies));
-    let api = IdempotencyServiceServer::new(IdempotencyApi::new(engine, policies, waits))
-        .max_decoding_message_size(MAX_REQUEST_BYTES);
-    let mut routes = Routes::new(api).add_service(health.service());
+) -> anyhow::Result<Calls> {
+    let mut others = Routes::new(health.service());
     if settings.admin {
-        let admin = AdminServiceServer::new(AdminApi::new(for_admin, its_policies))
-            .max_decoding_message_size(MAX_REQUEST_BYTES);
-        routes = routes.add_service(admin);
+        let api = AdminApi::new(Arc::clone(&engine), Arc::clone(&policies));
+        let admin = AdminServiceServer::new(api).max_decoding_message_size(MAX_REQUEST_BYTES);
+        others = others.add_service(admin);
     }
     if settings.reflection {
         // Tools are divided between the two versions.
@@ -272,10 +268,14 @@ fn routes(
                 // So that grpcurl shows the details of a status.
                 .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
-        routes =
-            routes.add_service(configure().build_v1()?).add_service(configure().build_v1alpha()?);
+        others =
+            others.add_service(configure().build_v1()?).add_service(configure().build_v1alpha()?);
     }
-    Ok(routes.prepare())
+    Ok(Calls {
+        api: IdempotencyApi::new(engine, policies, waits),
+        others: others.prepare(),
+        budget: Budget::new(settings.max_large_message_bytes),
+    })
 }
 
 /// Waits for the runtimes to end. The flag says whether they did within `limit`.

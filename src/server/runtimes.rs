@@ -1,21 +1,23 @@
 //! One single-threaded runtime per core, each serving the connections that it was handed.
 
-use std::convert::Infallible;
 use std::io;
+use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio_stream::StreamExt as _;
-use tonic::service::Routes;
-use tonic::transport::Server;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use super::budget::{Budget, Within};
-use super::connection::{Accepted, Connection};
+use super::calls::Calls;
+use super::connection::Accepted;
+use crate::api::WaitingPlaces;
 use crate::config::Settings;
 
 /// The flow-control windows of a connection and of each call on it, in bytes. Fixed: with
@@ -51,14 +53,11 @@ pub enum Stage {
 /// What a runtime needs to serve a connection.
 #[derive(Clone)]
 struct Serving {
-    routes: Routes,
+    calls: Calls,
     stage: watch::Receiver<Stage>,
-    budget: Within,
-    max_concurrent_streams: u32,
+    http: http2::Builder<TokioExecutor>,
     max_waiting: usize,
     connection_max_age: Option<Duration>,
-    keepalive_interval: Option<Duration>,
-    keepalive_timeout: Duration,
 }
 
 impl Runtimes {
@@ -66,21 +65,18 @@ impl Runtimes {
     /// every connection is closed or cut off.
     pub fn start(
         settings: &Settings,
-        routes: &Routes,
+        calls: Calls,
         stage: &watch::Receiver<Stage>,
     ) -> io::Result<Self> {
         let serving = Serving {
-            routes: routes.clone(),
+            calls,
             stage: stage.clone(),
-            budget: Within(Budget::new(settings.max_large_message_bytes)),
-            max_concurrent_streams: settings.max_concurrent_streams,
+            http: http(settings),
             // Were all calls of a connection parked, the one that ends their wait could not come.
             max_waiting: settings
                 .max_waiting_per_connection
                 .min(settings.max_concurrent_streams as usize - 1),
             connection_max_age: settings.connection_max_age,
-            keepalive_interval: settings.keepalive_interval,
-            keepalive_timeout: settings.keepalive_timeout,
         };
         let running = Arc::new((Mutex::new(0), Condvar::new()));
         let mut handovers = Vec::new();
@@ -152,41 +148,58 @@ impl Serving {
         }
     }
 
-    /// Serves one connection until it is closed.
-    ///
-    /// Each has a tonic server of its own, because only so can each have an age of its own.
+    /// Serves one connection until it is closed: by its caller, or, once it is told to go, when
+    /// the calls that were received are answered.
     async fn serve(mut self, accepted: Accepted) {
-        let (connection, closed) = match Connection::new(accepted, self.max_waiting) {
-            Ok(taken) => taken,
+        let Accepted { socket, permit: _permit } = accepted;
+        let socket = match TcpStream::from_std(socket) {
+            Ok(socket) => socket,
             Err(error) => return warn!(%error, "cannot take a connection over"),
         };
-        let mut server = Server::builder()
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .max_concurrent_streams(self.max_concurrent_streams)
-            .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
-            .http2_max_header_list_size(MAX_HEADER_BYTES)
-            .http2_keepalive_interval(self.keepalive_interval)
-            .http2_keepalive_timeout(Some(self.keepalive_timeout));
-        if let Some(age) = self.connection_max_age {
-            server = server.max_connection_age(jittered(age));
-        }
-        // It serves for as long as more connections may come, or until it is told to stop:
-        // none come, and it is told once this one is closed.
-        let incoming =
-            tokio_stream::once(Ok::<_, Infallible>(connection)).chain(tokio_stream::pending());
-        let ended = async move {
-            tokio::select! {
-                _ = closed => {}
-                _ = self.stage.wait_for(|stage| *stage > Stage::Serving) => {}
+        let calls = self.calls.on_connection(WaitingPlaces::new(self.max_waiting));
+        let service = service_fn(move |request| calls.answer(request));
+        let mut serving = pin!(self.http.serve_connection(TokioIo::new(socket), service));
+        let is_old = async {
+            match self.connection_max_age {
+                Some(age) => tokio::time::sleep(jittered(age)).await,
+                None => std::future::pending().await,
             }
         };
-        let mut server = server.layer(self.budget);
-        let served = server.add_routes(self.routes).serve_with_incoming_shutdown(incoming, ended);
-        if let Err(error) = served.await {
+        let served = tokio::select! {
+            served = &mut serving => served,
+            () = told_to_go(&mut self.stage, is_old) => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+        };
+        if let Err(error) = served {
             debug!(%error, "a connection failed");
         }
     }
+}
+
+/// Resolves when a connection has to go, because it `is_old` or with all others.
+async fn told_to_go(stage: &mut watch::Receiver<Stage>, is_old: impl Future<Output = ()>) {
+    tokio::select! {
+        () = is_old => {}
+        _ = stage.wait_for(|stage| *stage > Stage::Serving) => {}
+    }
+}
+
+/// How connections are served.
+fn http(settings: &Settings) -> http2::Builder<TokioExecutor> {
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    http.timer(TokioTimer::new())
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .max_concurrent_streams(settings.max_concurrent_streams)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_header_list_size(MAX_HEADER_BYTES)
+        .keep_alive_interval(settings.keepalive_interval)
+        .keep_alive_timeout(settings.keepalive_timeout)
+        // No caller of gRPC reads it.
+        .auto_date_header(false);
+    http
 }
 
 /// `age`, give or take a tenth: connections that came together after a restart do not all go
