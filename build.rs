@@ -31,6 +31,7 @@ fn main() -> anyhow::Result<()> {
     tonic_prost_build::configure()
         .build_client(true)
         .build_server(true)
+        .codec_path("crate::pb::codec::MessageCodec")
         // The same message as in the details of a status.
         .extern_path(".google.rpc.Status", "::tonic_types::pb::Status")
         .compile_fds(all)?;

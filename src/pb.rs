@@ -2,6 +2,8 @@
 
 #![allow(missing_docs, clippy::all, clippy::pedantic)]
 
+pub mod codec;
+
 /// `onced.v1`: what callers see.
 pub mod v1 {
     tonic::include_proto!("onced.v1");

@@ -325,7 +325,7 @@ fn storage_knows_no_api(source: &Source) -> Vec<usize> {
 }
 
 /// Principals and their rights are plain data; who turns them into headers and statuses is one
-/// layer of the server and one table of the API.
+/// file of the server and one table of the API.
 fn access_knows_no_grpc(source: &Source) -> Vec<usize> {
     if !source.is_within("src/access") {
         return Vec::new();

@@ -39,7 +39,7 @@ impl IdempotencyApi {
             reach.to(&item.namespace)?;
             decode::batched_reserve(item, &self.policies).map_err(status::invalid)
         });
-        let (settled, decided_at) = self.settle_all(decoded.collect(), deadline).await?;
+        let (settled, decided_at) = self.settle_all(decoded, deadline).await?;
         let large = replayed(&settled);
         let items = settled.into_iter().map(|item| {
             let result = match item.and_then(|told| told.reserved(decided_at)) {
@@ -63,7 +63,7 @@ impl IdempotencyApi {
             reach.to(&item.namespace)?;
             decode::complete(item, &self.policies).map_err(status::invalid)
         });
-        let (settled, decided_at) = self.settle_all(decoded.collect(), deadline).await?;
+        let (settled, decided_at) = self.settle_all(decoded, deadline).await?;
         let items = settled.into_iter().map(|item| {
             let result = match item.and_then(|told| told.completed(decided_at)) {
                 Ok(mut answer) => {
@@ -83,20 +83,28 @@ impl IdempotencyApi {
     /// Lets the engine decide what could be decoded and may be, and says what became of each item.
     async fn settle_all(
         &self,
-        decoded: Vec<Result<(RecordKey, Command), Status>>,
+        decoded: impl ExactSizeIterator<Item = Result<(RecordKey, Command), Status>>,
         deadline: Option<Instant>,
     ) -> Result<(Vec<Settled>, Moment), Status> {
-        let right: Vec<_> = decoded.iter().filter_map(|item| item.as_ref().ok()).cloned().collect();
+        let mut right = Vec::with_capacity(decoded.len());
+        let mut asked = Vec::with_capacity(decoded.len());
+        for item in decoded {
+            asked.push(item.map(|(key, command)| {
+                let kept = self.kept(&key, &command);
+                right.push((key, command));
+                kept
+            }));
+        }
         let Decided { answer, decided_at } = match right.is_empty() {
             true => Decided { answer: Vec::new(), decided_at: Moment::default() },
             false => self.engine.apply_all(right, deadline).await.map_err(status::unanswered)?,
         };
         let mut decisions = answer.into_iter();
-        let settled = decoded.into_iter().map(|item| {
-            let (key, command) = item?;
+        let settled = asked.into_iter().map(|item| {
+            let (key, shadowed) = item?;
             let decided = decisions.next().expect("an engine answers every command");
             let decision = decided.map_err(status::unanswered)?;
-            Told::of(&self.policies, &key, Some(command), decision, decided_at)
+            Told::of(&self.policies, &key, shadowed, decision, decided_at)
         });
         Ok((settled.collect(), decided_at))
     }

@@ -7,6 +7,7 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use http::header::{HeaderMap, HeaderName};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -22,6 +23,9 @@ pub const MAX_HOLDER_CHARS: usize = 128;
 
 /// The size of the largest checkpoint, in bytes.
 pub const MAX_CHECKPOINT_BYTES: usize = 64 << 10;
+
+/// The header in which a caller says how long it will wait.
+const TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// What requests are held to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,11 +233,9 @@ pub fn lookup(
 }
 
 /// How long the caller will wait, as the header `grpc-timeout` has it: up to eight digits and
-/// a unit. `None` where it is absent or malformed; the transport refuses the latter itself.
-pub fn timeout(
-    header: Option<&tonic::metadata::MetadataValue<tonic::metadata::Ascii>>,
-) -> Option<Duration> {
-    let text = header?.to_str().ok()?;
+/// a unit. `None` where it is absent or malformed.
+pub fn timeout(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(TIMEOUT)?.to_str().ok()?;
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     if digits.is_empty() || digits.len() > 8 {
         return None;

@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 use super::access::Access;
 use super::policy::Policies;
 use super::told::Told;
-use super::wait::Waits;
+use super::wait::{WaitingPlaces, Waits};
 use super::{decode, encode, status};
 use crate::domain::{Command, Completion, RecordKey, State};
 use crate::pb::v1;
@@ -26,14 +26,19 @@ pub struct LargeAnswer {
 }
 
 impl LargeAnswer {
+    /// What an answer may carry without a word, in bytes: no more than what every answer may have.
+    pub const SMALL_BYTES: usize = 8 << 10;
+
     fn of(completion: &Completion, otherwise: EngineError) -> Self {
         Self { bytes: completion.response.payload.len(), otherwise }
     }
 
-    /// `answer`, and how large it is.
+    /// `answer`, and how large it is where it is not small.
     pub(super) fn with<T>(large: Option<Self>, answer: T) -> Response<T> {
         let mut response = Response::new(answer);
-        if let Some(large) = large {
+        if let Some(large) = large
+            && large.bytes > Self::SMALL_BYTES
+        {
             response.extensions_mut().insert(large);
         }
         response
@@ -61,6 +66,12 @@ impl IdempotencyApi {
         Self { access, ..self }
     }
 
+    /// The same for the calls of one connection, which share `places` to wait.
+    #[must_use]
+    pub fn on_connection(&self, places: WaitingPlaces) -> Self {
+        Self { waits: self.waits.within(places), ..self.clone() }
+    }
+
     /// Applies a command, at once or with `patience`. Refusals come back as statuses, everything
     /// else as what to tell.
     async fn apply(
@@ -70,9 +81,7 @@ impl IdempotencyApi {
         deadline: Option<Instant>,
         patience: Option<Patience>,
     ) -> Result<Decided<Told>, Status> {
-        // Kept for the refusal: the engine takes the key, and the command.
-        let named = key.clone();
-        let shadowed = self.policies.shadow(&key.namespace).map(|_| command.clone());
+        let (named, shadowed) = self.kept(&key, &command);
         let deciding = match patience {
             // A shadowed caller goes on as if nobody else were at it.
             Some(patience) if shadowed.is_none() => {
@@ -84,12 +93,17 @@ impl IdempotencyApi {
         let answer = Told::of(&self.policies, &named, shadowed, answer, decided_at)?;
         Ok(Decided { answer, decided_at })
     }
+
+    /// What is needed for the answer beside the decision, since the engine takes the key and the
+    /// command: the name for a refusal, and in a shadowed namespace the command.
+    pub(super) fn kept(&self, key: &RecordKey, command: &Command) -> (RecordKey, Option<Command>) {
+        (key.clone(), self.policies.shadow(&key.namespace).map(|_| command.clone()))
+    }
 }
 
 /// When the caller stops to care, by its own word.
 pub(super) fn deadline(metadata: &MetadataMap) -> Option<Instant> {
-    decode::timeout(metadata.get("grpc-timeout"))
-        .and_then(|timeout| Instant::now().checked_add(timeout))
+    decode::timeout(metadata.as_ref()).and_then(|timeout| Instant::now().checked_add(timeout))
 }
 
 #[tonic::async_trait]
@@ -98,12 +112,11 @@ impl IdempotencyService for IdempotencyApi {
         &self,
         request: Request<v1::ReserveRequest>,
     ) -> Result<Response<v1::ReserveResponse>, Status> {
-        let (metadata, extensions, request) = request.into_parts();
-        self.access.to(&extensions, &request.namespace)?;
-        let deadline = deadline(&metadata);
+        self.access.to(request.extensions(), &request.get_ref().namespace)?;
+        let deadline = deadline(request.metadata());
         let (key, command, wait) =
-            decode::reserve(request, &self.policies).map_err(status::invalid)?;
-        let patience = self.waits.patience(wait, deadline, &extensions);
+            decode::reserve(request.into_inner(), &self.policies).map_err(status::invalid)?;
+        let patience = self.waits.patience(wait, deadline);
         let Decided { answer, decided_at } = self.apply(key, command, deadline, patience).await?;
         Ok(LargeAnswer::with(answer.large(), answer.reserved(decided_at)?))
     }
@@ -166,12 +179,12 @@ impl IdempotencyService for IdempotencyApi {
         &self,
         request: Request<v1::LookupRequest>,
     ) -> Result<Response<v1::LookupResponse>, Status> {
-        let (metadata, extensions, request) = request.into_parts();
-        self.access.to(&extensions, &request.namespace)?;
-        let deadline = deadline(&metadata);
-        let (key, wait) = decode::lookup(request, &self.policies).map_err(status::invalid)?;
+        self.access.to(request.extensions(), &request.get_ref().namespace)?;
+        let deadline = deadline(request.metadata());
+        let (key, wait) =
+            decode::lookup(request.into_inner(), &self.policies).map_err(status::invalid)?;
         let named = key.clone();
-        let looking = match self.waits.patience(wait, deadline, &extensions) {
+        let looking = match self.waits.patience(wait, deadline) {
             Some(patience) => self.engine.lookup_waiting(key, deadline, patience),
             None => self.engine.lookup(key, deadline),
         };

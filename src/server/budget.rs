@@ -9,20 +9,17 @@
 //! memory of the server has a limit, calls are counted as well, from their headers until their
 //! answer is sent: small messages are not small together.
 
-use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{Buf as _, Bytes};
-use http::{Request, Response};
+use http::Response;
 use http_body::{Frame, SizeHint};
 use http_body_util::BodyExt as _;
-use tonic::Status;
 use tonic::body::Body;
-use tower_layer::Layer;
-use tower_service::Service;
+use tonic::codegen;
 
 use crate::api::{LargeAnswer, status};
 use crate::storage::EngineError;
@@ -58,7 +55,7 @@ impl Budget {
 
     /// A place for one more call; `None` where there is none left. Where calls have no bound of
     /// their own they are not counted either.
-    fn place(self: &Arc<Self>) -> Option<Place> {
+    pub fn place(self: &Arc<Self>) -> Option<Place> {
         if self.max_calls == usize::MAX {
             return Some(Place(None));
         }
@@ -71,7 +68,7 @@ impl Budget {
 
 /// The place of one call; dropping it makes room.
 #[derive(Debug)]
-struct Place(Option<Arc<Budget>>);
+pub struct Place(Option<Arc<Budget>>);
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -122,28 +119,38 @@ impl Drop for Share {
     }
 }
 
-/// A message whose bytes are counted.
-struct Counted {
-    body: Body,
+/// A request whose bytes are counted as they come.
+pub struct Counted<B> {
+    body: B,
     share: Share,
 }
 
-impl http_body::Body for Counted {
+impl<B> Counted<B> {
+    /// A request whose bytes are taken from `budget`.
+    pub fn new(body: B, budget: Arc<Budget>) -> Self {
+        Self { body, share: Share::of(budget) }
+    }
+}
+
+impl<B> http_body::Body for Counted<B>
+where
+    B: http_body::Body<Data = Bytes, Error: Into<codegen::StdError>> + Unpin,
+{
     type Data = Bytes;
-    type Error = Status;
+    type Error = codegen::StdError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
             && !self.share.grow(data.remaining())
         {
-            return Poll::Ready(Some(Err(status::unanswered(EngineError::Overloaded))));
+            return Poll::Ready(Some(Err(status::unanswered(EngineError::Overloaded).into())));
         }
-        Poll::Ready(frame)
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -155,53 +162,23 @@ impl http_body::Body for Counted {
     }
 }
 
-/// Puts a budget around what serves a connection.
-#[derive(Clone)]
-pub struct Within(pub Arc<Budget>);
-
-impl<S> Layer<S> for Within {
-    type Service = Budgeted<S>;
-
-    fn layer(&self, inner: S) -> Budgeted<S> {
-        Budgeted { inner, budget: Arc::clone(&self.0) }
-    }
-}
-
-/// A service within a budget.
-#[derive(Clone)]
-pub struct Budgeted<S> {
-    inner: S,
+/// The answer with what is held for it until it is sent: the place of its call, and its share; where
+/// there is none to be had, the refusal that it brought along for this case.
+pub fn answered(
+    mut response: Response<Body>,
     budget: Arc<Budget>,
-}
-
-impl<S> Service<Request<Body>> for Budgeted<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>>,
-    S::Future: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, S::Error>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let budget = Arc::clone(&self.budget);
-        let Some(place) = budget.place() else {
-            let refused = status::unanswered(EngineError::Overloaded).into_http();
-            return Box::pin(async { Ok(refused) });
+    place: Option<Place>,
+) -> Response<Body> {
+    if let Some(LargeAnswer { bytes, otherwise }) = response.extensions_mut().remove() {
+        let mut share = Share::of(budget);
+        response = match share.grow(bytes) {
+            true => with(response, share),
+            false => status::unanswered(otherwise).into_http(),
         };
-        let share = Share::of(Arc::clone(&budget));
-        let calling = self.inner.call(request.map(|body| Body::new(Counted { body, share })));
-        Box::pin(async move {
-            let response = answered(calling.await?, budget);
-            Ok(match place {
-                Place(None) => response,
-                counted => with(response, counted),
-            })
-        })
+    }
+    match place {
+        Some(counted @ Place(Some(_))) => with(response, counted),
+        Some(Place(None)) | None => response,
     }
 }
 
@@ -215,21 +192,10 @@ fn with(response: Response<Body>, held: impl Send + 'static) -> Response<Body> {
     })
 }
 
-/// The answer with its share, or else the refusal that it brought along for this case.
-fn answered(mut response: Response<Body>, budget: Arc<Budget>) -> Response<Body> {
-    let Some(LargeAnswer { bytes, otherwise }) = response.extensions_mut().remove() else {
-        return response;
-    };
-    let mut share = Share::of(budget);
-    match share.grow(bytes) {
-        true => with(response, share),
-        false => status::unanswered(otherwise).into_http(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::MemoryPlan;
 
     const SMALL: usize = 64 << 10;
 
@@ -246,6 +212,13 @@ mod tests {
         let unbounded = Budget::new(0, SMALL, usize::MAX);
         let _places: Vec<_> = (0..10).map(|_| unbounded.place().unwrap()).collect();
         assert_eq!(unbounded.calls.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn an_answer_that_says_nothing_of_its_size_is_small_in_every_plan() {
+        for limit in [None, Some(1 << 30)] {
+            assert!(LargeAnswer::SMALL_BYTES <= MemoryPlan::within(limit).small_message_bytes);
+        }
     }
 
     #[test]

@@ -10,13 +10,11 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::server::TlsStream;
-use tonic::transport::server::Connected;
 use tracing::warn;
 
 use super::runtimes::{Runtimes, Stage};
-use crate::api::WaitingPlaces;
 
 /// How long the acceptor rests when the system gives it no more connections.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -121,82 +119,51 @@ impl Acceptor {
     }
 }
 
-/// What goes over the socket. Which of both it is costs a comparison with each read and write.
+/// A connection as it is served. Which of both it is costs a comparison with each read and write.
 pub enum Wire {
-    /// What is served.
+    /// The socket itself.
     Plain(TcpStream),
     /// TLS, once hands are shaken. It holds keys and buffers, and would make each of the others as
     /// large.
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// A socket that says when it is closed.
-pub struct Connection {
-    wire: Wire,
-    waiting: WaitingPlaces,
-    _permit: OwnedSemaphorePermit,
-    _closed: oneshot::Sender<()>,
-}
-
-impl Connection {
-    /// A connection in its place; at most `max_waiting` of its calls may be parked at a time. The
-    /// receiver resolves when it is closed.
-    pub fn new(
-        wire: Wire,
-        permit: OwnedSemaphorePermit,
-        max_waiting: usize,
-    ) -> (Self, oneshot::Receiver<()>) {
-        let waiting = WaitingPlaces::new(max_waiting);
-        let (closed, is_closed) = oneshot::channel();
-        (Self { wire, waiting, _permit: permit, _closed: closed }, is_closed)
-    }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = WaitingPlaces;
-
-    /// What goes with every request.
-    fn connect_info(&self) -> WaitingPlaces {
-        self.waiting.clone()
-    }
-}
-
-impl AsyncRead for Connection {
+impl AsyncRead for Wire {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match &mut self.wire {
-            Wire::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
-            Wire::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        match &mut *self {
+            Self::Plain(socket) => Pin::new(socket).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
 
-impl AsyncWrite for Connection {
+impl AsyncWrite for Wire {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.wire {
-            Wire::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
-            Wire::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        match &mut *self {
+            Self::Plain(socket) => Pin::new(socket).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.wire {
-            Wire::Plain(socket) => Pin::new(socket).poll_flush(cx),
-            Wire::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        match &mut *self {
+            Self::Plain(socket) => Pin::new(socket).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.wire {
-            Wire::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
-            Wire::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        match &mut *self {
+            Self::Plain(socket) => Pin::new(socket).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 
@@ -205,16 +172,16 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.wire {
-            Wire::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
-            Wire::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        match &mut *self {
+            Self::Plain(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.wire {
-            Wire::Plain(socket) => socket.is_write_vectored(),
-            Wire::Tls(stream) => stream.is_write_vectored(),
+        match self {
+            Self::Plain(socket) => socket.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
         }
     }
 }

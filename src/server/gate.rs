@@ -1,31 +1,25 @@
-//! Where calls are stopped before anything of them is read: a layer around what serves one
-//! connection.
+//! Where calls are stopped before anything of them is read: before all services, on each connection.
 //!
 //! It lets those calls through that need nobody in particular, and of all others those that a
 //! principal makes whose role allows it; the principal goes along as a [`Caller`], the token does
 //! not. Which namespaces it reaches is asked in `api`, where requests are read. Without
 //! credentials there is nothing to ask, and a call costs one comparison with `None`.
 
-use std::future::Future;
+use std::convert::Infallible;
 use std::net::IpAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, Request, Response};
-use pin_project_lite::pin_project;
 use tonic::Status;
 use tonic::body::Body;
-use tower_layer::Layer;
-use tower_service::Service;
+use tonic::codegen::BoxFuture;
 
 use crate::access::right::{self, Right};
 use crate::access::{Guard, SubjectName, Unknown, Visitor};
 use crate::api::{Caller, status};
 
-/// Puts a gate around what serves a connection.
-#[derive(Clone)]
+/// The gate of one connection.
 pub struct Gate(Option<Arc<Visitor>>);
 
 impl Gate {
@@ -38,43 +32,18 @@ impl Gate {
     ) -> Self {
         Self(guard.map(|guard| Arc::new(Visitor::new(Arc::clone(guard), source, certificate))))
     }
-}
 
-impl<S> Layer<S> for Gate {
-    type Service = Gated<S>;
-
-    fn layer(&self, inner: S) -> Gated<S> {
-        Gated { inner, visitor: self.0.clone() }
-    }
-}
-
-/// A service behind a gate.
-#[derive(Clone)]
-pub struct Gated<S> {
-    inner: S,
-    visitor: Option<Arc<Visitor>>,
-}
-
-impl<S> Service<Request<Body>> for Gated<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>>,
-    S::Error: Send + 'static,
-{
-    type Response = Response<Body>;
-    type Error = S::Error;
-    type Future = Passing<S::Future, S::Error>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        if let Some(visitor) = &self.visitor
-            && let Err(refusal) = pass(visitor, &mut request)
-        {
-            return refusal.told(Arc::clone(visitor));
-        }
-        Passing::Admitted { answer: self.inner.call(request) }
+    /// Lets a call through.
+    ///
+    /// # Errors
+    ///
+    /// The answer to the call, if it is not let through.
+    pub fn admit<B>(
+        &self,
+        request: &mut Request<B>,
+    ) -> Result<(), BoxFuture<Response<Body>, Infallible>> {
+        let Some(visitor) = &self.0 else { return Ok(()) };
+        pass(visitor, request).map_err(|refusal| refusal.told(Arc::clone(visitor)))
     }
 }
 
@@ -89,7 +58,7 @@ enum Refusal {
 }
 
 /// Lets a call through, with its caller; without the token, for which nobody has a use any more.
-fn pass(visitor: &Visitor, request: &mut Request<Body>) -> Result<(), Refusal> {
+fn pass<B>(visitor: &Visitor, request: &mut Request<B>) -> Result<(), Refusal> {
     let path = request.uri().path();
     let right = right::of(path).ok_or(Refusal::Unserved)?;
     if right == Right::Anybody {
@@ -127,7 +96,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&[u8]>, Unknown> {
 
 impl Refusal {
     /// The answer to the call; where its caller is not known, not before its time.
-    fn told<F, E: Send + 'static>(self, visitor: Arc<Visitor>) -> Passing<F, E> {
+    fn told(self, visitor: Arc<Visitor>) -> BoxFuture<Response<Body>, Infallible> {
         let (status, delay) = match self {
             Self::Unserved => (Status::unimplemented("there is no such call"), None),
             Self::Denied(status) => {
@@ -136,36 +105,12 @@ impl Refusal {
             }
             Self::Unknown(unknown) => (status::unauthenticated(unknown), Some(visitor.failed())),
         };
-        let answer = Box::pin(async move {
+        Box::pin(async move {
             if let Some(delay) = delay.filter(|delay| !delay.is_zero()) {
                 tokio::time::sleep(delay).await;
             }
             Ok(status.into_http())
-        });
-        Passing::Refused { answer }
-    }
-}
-
-pin_project! {
-    /// The answer to a call: what serves it makes it, or else the gate does.
-    #[project = PassingPinned]
-    pub enum Passing<F, E> {
-        Admitted { #[pin] answer: F },
-        Refused { answer: Pin<Box<dyn Future<Output = Result<Response<Body>, E>> + Send>> },
-    }
-}
-
-impl<F, E> Future for Passing<F, E>
-where
-    F: Future<Output = Result<Response<Body>, E>>,
-{
-    type Output = F::Output;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        match self.project() {
-            PassingPinned::Admitted { answer } => answer.poll(cx),
-            PassingPinned::Refused { answer } => answer.as_mut().poll(cx),
-        }
+        })
     }
 }
 

@@ -1,10 +1,11 @@
 //! The composition root: everything is put together here, and taken apart again.
 //!
 //! One acceptor (`connection.rs`) hands connections in turn to one single-threaded runtime
-//! per core (`runtimes.rs`); `health.rs` tells orchestrators what the engine's condition
-//! means, `notify.rs` tells the service manager, `metrics` is a port of its own for those who
-//! watch; `recovery.rs` answers while the store is still being opened; `security.rs` is what stands
-//! between the port and its callers: TLS (`handshake.rs`), and who may call (`gate.rs`).
+//! per core (`runtimes.rs`), where every call passes through `calls.rs`; `health.rs` tells
+//! orchestrators what the engine's condition means, `notify.rs` tells the service manager, `metrics`
+//! is a port of its own for those who watch; `recovery.rs` answers while the store is still being
+//! opened; `security.rs` is what stands between the port and its callers: TLS (`handshake.rs`), and
+//! who may call (`gate.rs`).
 //!
 //! # Why one runtime per core
 //!
@@ -22,6 +23,7 @@
 //! acknowledged is durable then too.
 
 mod budget;
+mod calls;
 mod connection;
 mod gate;
 mod handshake;
@@ -46,10 +48,10 @@ use tonic::service::Routes;
 use tracing::{info, warn};
 
 use self::budget::Budget;
+use self::calls::{Calls, MAX_REQUEST_BYTES};
 use self::connection::Acceptor;
 use self::health::Health;
 use self::metrics::{Sources, Watch};
-use self::noop::Noop;
 use self::notify::ServiceManager;
 use self::recovery::RecoveringEngine;
 use self::runtimes::{Runtimes, Stage};
@@ -64,15 +66,11 @@ use crate::config::{ConfigError, MemoryPlan, NamespaceSettings, Settings};
 use crate::log::LogControl;
 use crate::pb::v1;
 use crate::pb::v1::admin_service_server::AdminServiceServer;
-use crate::pb::v1::idempotency_service_server::IdempotencyServiceServer;
 use crate::storage::backup::BackupOptions;
 use crate::storage::{self, Engine, StoreOptions, StoreUrl, Sweeper, WaitingBounds};
 use crate::trace::Traces;
 
 pub use self::noop::NOOP_PATH;
-
-/// The size of the largest request, in bytes. Above it gRPC itself refuses.
-const MAX_REQUEST_BYTES: usize = 16 << 20;
 
 /// How often it is logged what callers of shadowed namespaces would have been told.
 const SHADOW_LOG_INTERVAL: Duration = Duration::from_secs(60);
@@ -197,11 +195,11 @@ async fn run(
         observer,
         log,
     };
-    let routes = routes(settings, api, waits, &health)?;
     let plan = MemoryPlan::within(settings.memory_limit);
     let budget =
         Budget::new(settings.max_large_message_bytes, plan.small_message_bytes, plan.max_calls);
-    let runtimes = Runtimes::start(settings, &security, &routes, &budget, &stage)?;
+    let calls = calls(settings, api, waits, &health, &budget)?;
+    let runtimes = Runtimes::start(settings, &security, calls, &stage)?;
     let counts = Arc::clone(&security.counts);
     let watching = tokio::spawn(security.watch());
     let acceptor = Acceptor::new(listeners.calls, settings.max_connections)?;
@@ -371,27 +369,22 @@ struct Served {
 }
 
 /// Everything that is served on one port.
-fn routes(
+fn calls(
     settings: &Settings,
     served: Served,
     waits: Waits,
     health: &Health,
-) -> anyhow::Result<Routes> {
+    budget: &Arc<Budget>,
+) -> anyhow::Result<Calls> {
     let Served { engine, policies, access, observer, log } = served;
-    let admin = AdminApi::new(Arc::clone(&engine), Arc::clone(&policies))
-        .with_access(access.clone())
-        .with_log(log);
-    let api = IdempotencyApi::new(engine, policies, waits).with_access(access);
-    let api = Observed::new(api, Arc::clone(&observer));
-    let api = IdempotencyServiceServer::new(api).max_decoding_message_size(MAX_REQUEST_BYTES);
-    let mut routes = Routes::new(api).add_service(health.service());
+    let mut others = Routes::new(health.service());
     if settings.admin {
-        let admin = AdminServiceServer::new(Observed::new(admin, observer))
+        let api = AdminApi::new(Arc::clone(&engine), Arc::clone(&policies))
+            .with_access(access.clone())
+            .with_log(log);
+        let admin = AdminServiceServer::new(Observed::new(api, Arc::clone(&observer)))
             .max_decoding_message_size(MAX_REQUEST_BYTES);
-        routes = routes.add_service(admin);
-    }
-    if settings.noop_call {
-        routes = routes.add_service(Noop);
+        others = others.add_service(admin);
     }
     if settings.reflection {
         // Tools are divided between the two versions.
@@ -407,10 +400,16 @@ fn routes(
                 // So that grpcurl shows the details of a status.
                 .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
         };
-        routes =
-            routes.add_service(configure().build_v1()?).add_service(configure().build_v1alpha()?);
+        others =
+            others.add_service(configure().build_v1()?).add_service(configure().build_v1alpha()?);
     }
-    Ok(routes.prepare())
+    Ok(Calls {
+        api: IdempotencyApi::new(engine, policies, waits).with_access(access),
+        observer,
+        has_noop: settings.noop_call,
+        others: others.prepare(),
+        budget: Arc::clone(budget),
+    })
 }
 
 /// Waits for the runtimes to end. The flag says whether they did within `limit`.

@@ -1,26 +1,27 @@
 //! One single-threaded runtime per core, each serving the connections that it was handed.
 
-use std::convert::Infallible;
 use std::io;
+use std::pin::pin;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
-use tokio_stream::StreamExt as _;
-use tonic::service::Routes;
-use tonic::transport::Server;
 use tracing::{debug, warn};
 use uuid::Uuid;
 
-use super::budget::{Budget, Within};
-use super::connection::{Accepted, Connection, Wire};
+use super::calls::Calls;
+use super::connection::{Accepted, Wire};
 use super::gate::Gate;
 use super::handshake::Handshakes;
 use super::security::Security;
 use crate::access::Guard;
+use crate::api::WaitingPlaces;
 use crate::config::{MemoryPlan, Settings};
 
 /// The flow-control window of each call, in bytes. It is fixed, as that of a connection is: with
@@ -55,17 +56,13 @@ pub enum Stage {
 /// What a runtime needs to serve a connection.
 #[derive(Clone)]
 struct Serving {
-    routes: Routes,
+    calls: Calls,
     stage: watch::Receiver<Stage>,
-    budget: Within,
     handshakes: Option<Handshakes>,
     guard: Option<Arc<Guard>>,
-    connection_window: u32,
-    max_concurrent_streams: u32,
+    http: http2::Builder<TokioExecutor>,
     max_waiting: usize,
     connection_max_age: Option<Duration>,
-    keepalive_interval: Option<Duration>,
-    keepalive_timeout: Duration,
 }
 
 impl Runtimes {
@@ -74,26 +71,20 @@ impl Runtimes {
     pub fn start(
         settings: &Settings,
         security: &Security,
-        routes: &Routes,
-        budget: &Arc<Budget>,
+        calls: Calls,
         stage: &watch::Receiver<Stage>,
     ) -> io::Result<Self> {
-        let plan = MemoryPlan::within(settings.memory_limit);
         let serving = Serving {
-            routes: routes.clone(),
+            calls,
             stage: stage.clone(),
-            budget: Within(Arc::clone(budget)),
             handshakes: security.handshakes(),
             guard: security.guard(),
-            connection_window: u32::try_from(plan.connection_window_bytes).unwrap_or(u32::MAX),
-            max_concurrent_streams: settings.max_concurrent_streams,
+            http: http(settings),
             // Were all calls of a connection parked, the one that ends their wait could not come.
             max_waiting: settings
                 .max_waiting_per_connection
                 .min(settings.max_concurrent_streams as usize - 1),
             connection_max_age: settings.connection_max_age,
-            keepalive_interval: settings.keepalive_interval,
-            keepalive_timeout: settings.keepalive_timeout,
         };
         let running = Arc::new((Mutex::new(0), Condvar::new()));
         let mut handovers = Vec::new();
@@ -165,11 +156,10 @@ impl Serving {
         }
     }
 
-    /// Serves one connection until it is closed.
-    ///
-    /// Each has a tonic server of its own, because only so can each have an age of its own.
+    /// Serves one connection until it is closed: by its caller, or, once it is told to go, when
+    /// the calls that were received are answered.
     async fn serve(mut self, accepted: Accepted) {
-        let Accepted { socket, source, permit } = accepted;
+        let Accepted { socket, source, permit: _permit } = accepted;
         let socket = match TcpStream::from_std(socket) {
             Ok(socket) => socket,
             Err(error) => return warn!(%error, "cannot take a connection over"),
@@ -185,34 +175,53 @@ impl Serving {
             },
         };
         let gate = Gate::before(self.guard.as_ref(), source, certificate);
-        let (connection, closed) = Connection::new(wire, permit, self.max_waiting);
-        let mut server = Server::builder()
-            .initial_connection_window_size(self.connection_window)
-            .initial_stream_window_size(STREAM_WINDOW)
-            .max_concurrent_streams(self.max_concurrent_streams)
-            .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
-            .http2_max_header_list_size(MAX_HEADER_BYTES)
-            .http2_keepalive_interval(self.keepalive_interval)
-            .http2_keepalive_timeout(Some(self.keepalive_timeout));
-        if let Some(age) = self.connection_max_age {
-            server = server.max_connection_age(jittered(age));
-        }
-        // It serves for as long as more connections may come, or until it is told to stop:
-        // none come, and it is told once this one is closed.
-        let incoming =
-            tokio_stream::once(Ok::<_, Infallible>(connection)).chain(tokio_stream::pending());
-        let ended = async move {
-            tokio::select! {
-                _ = closed => {}
-                _ = self.stage.wait_for(|stage| *stage > Stage::Serving) => {}
+        let calls = self.calls.on_connection(gate, WaitingPlaces::new(self.max_waiting));
+        let service = service_fn(move |request| calls.answer(request));
+        let mut serving = pin!(self.http.serve_connection(TokioIo::new(wire), service));
+        let is_old = async {
+            match self.connection_max_age {
+                Some(age) => tokio::time::sleep(jittered(age)).await,
+                None => std::future::pending().await,
             }
         };
-        let mut server = server.layer(gate).layer(self.budget);
-        let served = server.add_routes(self.routes).serve_with_incoming_shutdown(incoming, ended);
-        if let Err(error) = served.await {
+        let served = tokio::select! {
+            served = &mut serving => served,
+            () = told_to_go(&mut self.stage, is_old) => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+        };
+        if let Err(error) = served {
             debug!(%error, "a connection failed");
         }
     }
+}
+
+/// Resolves when a connection has to go, because it `is_old` or with all others.
+async fn told_to_go(stage: &mut watch::Receiver<Stage>, is_old: impl Future<Output = ()>) {
+    tokio::select! {
+        () = is_old => {}
+        _ = stage.wait_for(|stage| *stage > Stage::Serving) => {}
+    }
+}
+
+/// How connections are served.
+fn http(settings: &Settings) -> http2::Builder<TokioExecutor> {
+    let plan = MemoryPlan::within(settings.memory_limit);
+    let mut http = http2::Builder::new(TokioExecutor::new());
+    http.timer(TokioTimer::new())
+        .initial_connection_window_size(
+            u32::try_from(plan.connection_window_bytes).unwrap_or(u32::MAX),
+        )
+        .initial_stream_window_size(STREAM_WINDOW)
+        .max_concurrent_streams(settings.max_concurrent_streams)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_header_list_size(MAX_HEADER_BYTES)
+        .keep_alive_interval(settings.keepalive_interval)
+        .keep_alive_timeout(settings.keepalive_timeout)
+        // No caller of gRPC reads it.
+        .auto_date_header(false);
+    http
 }
 
 /// `age`, give or take a tenth: connections that came together after a restart do not all go

@@ -59,6 +59,11 @@ impl Peer {
 
     /// Waits for the whole answer to `call`.
     pub fn answer<M: Message + Default>(&mut self, call: u32) -> M {
+        M::decode(&self.body(call)[5..]).expect("one message that is not compressed")
+    }
+
+    /// Waits for the whole answer to `call`, which has no message where it was refused.
+    pub fn body(&mut self, call: u32) -> Vec<u8> {
         let mut body = Vec::new();
         loop {
             let frame = self.next().expect("the answer comes before the end");
@@ -71,9 +76,14 @@ impl Peer {
                 _ => {}
             }
             if matches!(frame.kind, DATA | HEADERS) && frame.flags & END_STREAM != 0 {
-                return M::decode(&body[5..]).expect("one message that is not compressed");
+                return body;
             }
         }
+    }
+
+    /// Reads on until the server asks whether somebody is still there, and answers.
+    pub fn wait_until_asked(&mut self) {
+        while self.next().expect("the server asks before it ends the connection").kind != PING {}
     }
 
     /// Reads on until the server says that the connection is to end.
@@ -132,6 +142,15 @@ pub fn greeting(settings: &[u8]) -> Vec<u8> {
 /// Begins a call. The number of the first is 1, and each is 2 more than the last.
 pub fn begin(call: u32, method: &str) -> Vec<u8> {
     frame(HEADERS, END_HEADERS, call, &headers(method))
+}
+
+/// Begins a call whose caller waits for so long, in gRPC's form, such as `50m` for milliseconds.
+pub fn begin_with_timeout(call: u32, method: &str, timeout: &str) -> Vec<u8> {
+    let mut block = headers(method);
+    block.extend(b"\x00\x0cgrpc-timeout");
+    block.push(u8::try_from(timeout.len()).unwrap());
+    block.extend(timeout.as_bytes());
+    frame(HEADERS, END_HEADERS, call, &block)
 }
 
 /// The headers of a call.

@@ -1,5 +1,5 @@
 //! The server from its start to its end: recovery, health, reflection, many callers at once,
-//! callers that leave, and the drain.
+//! callers that leave or fall silent, and the drain.
 //!
 //! What needs the real process, such as signals, is in `tests/crash`.
 
@@ -355,6 +355,45 @@ async fn a_connection_too_many_is_refused_and_the_others_go_on() {
     .await
     .unwrap();
     granted(second.reserve(order("order-4")).await.unwrap().into_inner());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_call_that_is_never_sent_whole_is_given_up_at_its_deadline() {
+    let server = TestServer::start(settings("memory:"));
+    drop(server.client().await);
+    let mut peer = Peer::connect(server.address);
+    let whole = order("order-1");
+    peer.send(&http2::begin_with_timeout(1, "Reserve", "50m"));
+    peer.send(
+        &[http2::begin_with_timeout(3, "Reserve", "50S"), http2::request(3, &whole)].concat(),
+    );
+    assert_eq!(granted(peer.answer(3)).owner_token, whole.owner_token);
+    assert_eq!(peer.body(1), b"", "a status and no message");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_connection_is_told_to_go_when_it_is_old() {
+    let age = Some(Duration::from_millis(100));
+    let server = TestServer::start(Settings { connection_max_age: age, ..settings("memory:") });
+    drop(server.client().await);
+    let mut peer = Peer::connect(server.address);
+    let late = order("late");
+    peer.send(&http2::begin(1, "Reserve"));
+    peer.wait_until_told_to_go();
+    peer.send(&http2::request(1, &late));
+    assert_eq!(granted(peer.answer(1)).owner_token, late.owner_token);
+    peer.wait_for_end();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_silent_caller_is_asked_whether_it_is_still_there() {
+    let interval = Some(Duration::from_millis(100));
+    let server =
+        TestServer::start(Settings { keepalive_interval: interval, ..settings("memory:") });
+    drop(server.client().await);
+    let mut peer = Peer::connect(server.address);
+    peer.wait_until_asked();
+    peer.wait_until_asked();
 }
 
 // The drain.

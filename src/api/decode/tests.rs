@@ -1,6 +1,6 @@
 //! Every fault is found, all of them at once, and nothing secret is quoted.
 
-use tonic::metadata::MetadataValue;
+use http::HeaderValue;
 
 use super::*;
 
@@ -191,7 +191,9 @@ fn a_response_past_the_bound_is_omitted_but_known_by_size_and_digest() {
 
 #[test]
 fn timeouts_are_read_as_grpc_has_them() {
-    let read = |text: &'static str| timeout(Some(&MetadataValue::from_static(text)));
+    let read = |text: &'static str| {
+        timeout(&[(TIMEOUT, HeaderValue::from_static(text))].into_iter().collect())
+    };
     assert_eq!(read("2S"), Some(Duration::from_secs(2)));
     assert_eq!(read("1500m"), Some(Duration::from_millis(1_500)));
     assert_eq!(read("99999999H"), Some(Duration::from_secs(99_999_999 * 3_600)));
@@ -199,7 +201,7 @@ fn timeouts_are_read_as_grpc_has_them() {
     for malformed in ["", "S", "5", "5x", "-5S", "123456789S"] {
         assert_eq!(read(malformed), None, "{malformed:?}");
     }
-    assert_eq!(timeout(None), None);
+    assert_eq!(timeout(&HeaderMap::new()), None);
 }
 
 // What a namespace changes.
