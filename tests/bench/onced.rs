@@ -15,6 +15,8 @@ pub struct Onced {
     running: Running,
     binary: PathBuf,
     port: u16,
+    /// The certificate that it proves itself with, where it speaks TLS.
+    certificate: Option<String>,
 }
 
 impl Onced {
@@ -41,7 +43,12 @@ impl Onced {
             command.args([&*metrics, "off"]);
         }
         let running = Running::start(command, directory)?;
-        let mut onced = Self { running, binary: binary.to_owned(), port };
+        let certificate = more
+            .iter()
+            .position(|it| it == "--tls-cert")
+            .and_then(|flag| more.get(flag + 1))
+            .cloned();
+        let mut onced = Self { running, binary: binary.to_owned(), port, certificate };
         let log = directory.join("log");
         onced.running.until(|| {
             // It says so right after health has turned SERVING.
@@ -71,8 +78,25 @@ impl Contestant for Onced {
     }
 
     fn keys(&self) -> anyhow::Result<u64> {
-        let server = self.address().to_string();
-        let stats = output(text(&self.binary), &["admin", "stats", "--json", "--server", &server])?;
+        let address = self.address();
+        let stats = match &self.certificate {
+            None => output(
+                text(&self.binary),
+                &["admin", "stats", "--json", "--server", &address.to_string()],
+            )?,
+            Some(certificate) => output(
+                text(&self.binary),
+                &[
+                    "admin",
+                    "stats",
+                    "--json",
+                    "--server",
+                    &format!("https://{address}"),
+                    "--tls-ca",
+                    certificate,
+                ],
+            )?,
+        };
         let stats: Value = serde_json::from_str(&stats)?;
         let namespaces = stats["store"]["namespaces"].as_array().context("no namespaces")?;
         let bench = namespaces.iter().find(|it| it["namespace"] == "bench");
