@@ -64,7 +64,7 @@ const CREDENTIALS: &str = r#"
 [principals.olga]
 role = "operator"
 namespaces = ["*"]
-certificates = ["URI:spiffe://example/olga"]
+tokens = ["sha256:c3ab8ff13720e8ad9047dd39466b3c8974e592c2fa383d4a3960714caef0c4f2"]
 "#;
 
 struct Chart {
