@@ -164,6 +164,13 @@ fn every_shape_of_the_chart_is_what_kubernetes_takes() {
     assert!(!judged(&misspelt, KUBERNETES[1]).0);
 }
 
+/// The certificate of somebody who may vouch for others.
+fn authority() -> String {
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap().pem()
+}
+
 #[test]
 fn the_server_takes_the_command_line_and_the_settings_of_the_chart() {
     let chart = match Chart::new() {
@@ -179,7 +186,7 @@ fn the_server_takes_the_command_line_and_the_settings_of_the_chart() {
     };
     let tls = rcgen::generate_simple_self_signed(["onced.example".to_owned()]).unwrap();
     write("tls/tls.crt", &tls.cert.pem());
-    write("tls/ca.crt", &tls.cert.pem());
+    write("tls/ca.crt", &authority());
     write("tls/tls.key", &tls.signing_key.serialize_pem());
     write("credentials/credentials.toml", CREDENTIALS);
     for (shape, values) in SHAPES {
