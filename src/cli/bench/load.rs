@@ -95,6 +95,10 @@ impl Load {
             began_at: OnceLock::new(),
             ended_at: OnceLock::new(),
         });
+        if let Length::Calls(_) = self.length {
+            // Nothing warms up, so everything counts, from the first call on.
+            run.began_at.get_or_init(Instant::now);
+        }
         let threads = self.threads.min(self.connections as usize);
         let workers: Vec<_> = (0..threads)
             .map(|index| {
@@ -114,10 +118,6 @@ impl Load {
         };
         let all_prepared = || run.prepared.load(Ordering::Relaxed) == threads;
         let all_finished = || workers.iter().all(|it| it.is_finished());
-        if let Length::Calls(_) = self.length {
-            // Nothing warms up, so everything counts.
-            run.began_at.get_or_init(Instant::now);
-        }
         until(PREPARATION_LIMIT, &|| all_prepared() || all_finished());
         let is_prepared = all_prepared();
         if let Length::Time(duration) = self.length {
