@@ -298,12 +298,14 @@ async fn an_erase_that_is_killed_goes_on_by_itself_and_takes_nothing_else() {
     // What is granted from now on is to stay.
     fill(&client, "tenant-7", 12_000..12_020).await;
     drop(client);
+    // Never with all of it gone: whoever writes the end down has to live to log it, and be asked.
+    const KILLS: i64 = 3;
     let mut kills = 0;
     let done = loop {
         // When it is killed somewhere on the way, again and again,
         let far = loop {
             let found = erase(&server, &order).await;
-            if found.done || found.erased_records >= 3_000 * (kills + 1) {
+            if found.done || (kills < KILLS && found.erased_records >= 3_000 * (kills + 1)) {
                 break found;
             }
         };
