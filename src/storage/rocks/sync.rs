@@ -7,8 +7,8 @@
 //!
 //! # Why a lone caller is waited for with open eyes
 //!
-//! A commit takes two wakes of a sleeping thread on its way: this one's, and the
-//! runtime's of its caller. On a machine that has nothing else to do they take about as long as
+//! A commit takes two wakes of a sleeping thread on its way: this one's, and the runtime's
+//! of its caller. On a machine that has nothing else to do they take about as long as
 //! everything else around the sync, so for a moment neither sleeps: the caller's task looks
 //! whether the answer is there, and this thread whether the next command comes, each letting
 //! everything else go first. The caller's side looks while no other batch waits for a sync, the
@@ -35,8 +35,8 @@ use super::turn::Reply;
 use crate::storage::measured::Meters;
 use crate::storage::{Condition, EngineError};
 
-/// For how long the leader of a lone batch looks for its answers before it sleeps: a little more than a sync
-/// takes on a disk that is fast enough for this to matter.
+/// For how long the leader of a lone batch looks for its answers before it sleeps: a little more
+/// than a sync takes on a disk that is fast enough for this to matter.
 pub const LONE_COMMIT: Duration = Duration::from_micros(500);
 
 /// For how long the thread looks for the next command after that of a lone caller: as long as a
