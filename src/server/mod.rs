@@ -25,6 +25,7 @@
 mod budget;
 mod calls;
 mod connection;
+mod cork;
 mod gate;
 mod handshake;
 mod health;
@@ -283,6 +284,7 @@ fn store_options(settings: &Settings) -> StoreOptions {
         },
         memtable_bytes: settings.memtable_bytes,
         memtables_per_table: plan.memtables_per_table,
+        memtables_per_flush: plan.memtables_per_flush,
         block_cache_bytes: settings.block_cache_bytes,
         min_free_disk_bytes: settings.min_free_disk_bytes,
         quotas: settings

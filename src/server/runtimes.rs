@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::calls::Calls;
 use super::connection::{Accepted, Wire};
+use super::cork::cork;
 use super::gate::Gate;
 use super::handshake::Handshakes;
 use super::security::Security;
@@ -177,7 +178,8 @@ impl Serving {
         let gate = Gate::before(self.guard.as_ref(), source, certificate);
         let calls = self.calls.on_connection(gate, WaitingPlaces::new(self.max_waiting));
         let service = service_fn(move |request| calls.answer(request));
-        let mut serving = pin!(self.http.serve_connection(TokioIo::new(wire), service));
+        let (corked, cork) = cork(wire);
+        let mut serving = pin!(self.http.serve_connection(TokioIo::new(corked), service));
         let is_old = async {
             match self.connection_max_age {
                 Some(age) => tokio::time::sleep(jittered(age)).await,
@@ -185,10 +187,10 @@ impl Serving {
             }
         };
         let served = tokio::select! {
-            served = &mut serving => served,
+            served = cork.around(&mut serving) => served,
             () = told_to_go(&mut self.stage, is_old) => {
                 serving.as_mut().graceful_shutdown();
-                serving.await
+                cork.around(serving).await
             }
         };
         if let Err(error) = served {
