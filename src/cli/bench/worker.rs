@@ -131,7 +131,7 @@ impl Worker {
             for event in &events {
                 let event: &epoll::Event = event;
                 if event.data.u64() == TIMER {
-                    self.pace.iter().for_each(Pace::clear_timer);
+                    self.pace.iter_mut().for_each(Pace::clear_timer);
                     continue;
                 }
                 let index = usize::try_from(event.data.u64())?;
@@ -214,19 +214,25 @@ impl Worker {
 
     /// Sends the calls that are due, as far as callers are free, and sets the timer.
     fn send_due(&mut self, now: Instant) -> anyhow::Result<()> {
-        if self.unprepared > 0 || self.pace.is_none() {
-            return Ok(());
+        let Some(pace) = self.pace.as_mut().filter(|_| self.unprepared == 0) else { return Ok(()) };
+        if pace.ticks(now) {
+            let until = self.run.ended_at().map_or(now, |ended_at| now.min(ended_at));
+            let mut called = Vec::new();
+            // The caller that has been idle longest, and so in turn over the connections.
+            while let Some(caller) = self.idle.front().copied()
+                && let Some(due_at) = self.pace.as_mut().and_then(|pace| pace.due(until))
+            {
+                self.idle.pop_front();
+                self.call(caller, due_at)?;
+                called.push(caller as usize / self.in_flight_each);
+            }
+            called.sort_unstable();
+            called.dedup();
+            for index in called {
+                self.flush(index)?;
+            }
         }
-        let until = self.run.ended_at().map_or(now, |ended_at| now.min(ended_at));
-        // The caller that has been idle longest, and so in turn over the connections.
-        while let Some(caller) = self.idle.front().copied()
-            && let Some(due_at) = self.pace.as_mut().and_then(|pace| pace.due(until))
-        {
-            self.idle.pop_front();
-            self.call(caller, due_at)?;
-            self.flush(caller as usize / self.in_flight_each)?;
-        }
-        match &self.pace {
+        match &mut self.pace {
             Some(pace) if !self.idle.is_empty() => pace.set_timer(now),
             _ => Ok(()),
         }
