@@ -11,8 +11,9 @@
 //! of its caller. On a machine that has nothing else to do they take about as long as
 //! everything else around the sync, so for a moment neither sleeps: the caller's task looks
 //! whether the answer is there, and this thread whether the next command comes, each letting
-//! everything else go first. The caller's side looks while no other batch waits for a sync, the
-//! thread only after a commit of one command; under load neither does.
+//! everything else go first. Both do so for a commit of one command only, and the caller's side
+//! while no other batch waits for a sync. Where more come together there is other work for the
+//! processor, and looking would take from it.
 //!
 //! # Why a failed sync is never tried again
 //!
@@ -128,10 +129,12 @@ impl SyncQueue {
         None
     }
 
-    /// Whether one batch alone waits for its sync.
+    /// Whether one command alone waits for its sync.
     pub fn is_lone(&self) -> bool {
         let state = self.state.lock().unwrap();
-        state.held.len() == 1 && state.written == state.synced + 1
+        state.written == state.synced + 1
+            && state.held.len() == 1
+            && state.held.iter().all(|held| held.replies.len() == 1)
     }
 
     /// Why nothing may be written any more, if so.
