@@ -18,6 +18,9 @@
 //!
 //! # Why small memtables, and no write buffer manager
 //!
+//! A random key finds its place sooner among fewer others, and what is flushed together is compacted
+//! less often: so memtables are small, and where memory has no limit several are flushed as one.
+//!
 //! RocksDB stops writers when all memtables of a table are full, so their number and size are a
 //! bound that holds. Its write buffer manager is either only a hint to flush early, or it stops
 //! writers until a flush has ended, also where that flush has failed and never will.
@@ -64,6 +67,8 @@ pub struct MemoryPlan {
     pub connection_window_bytes: usize,
     /// How many memtables each table may have.
     pub memtables_per_table: u8,
+    /// How many of them are flushed together.
+    pub memtables_per_flush: u8,
     /// Whether filters and indices of tables lie in the block cache, where they are bounded and
     /// may have to be read again.
     pub filters_in_cache: bool,
@@ -78,7 +83,8 @@ impl MemoryPlan {
                 max_calls: usize::MAX,
                 small_message_bytes: 64 << 10,
                 connection_window_bytes: WINDOWS.1,
-                memtables_per_table: 4,
+                memtables_per_table: 9,
+                memtables_per_flush: 4,
                 filters_in_cache: false,
             };
         };
@@ -89,6 +95,7 @@ impl MemoryPlan {
             small_message_bytes: SMALL_MESSAGE,
             connection_window_bytes: WINDOWS.0,
             memtables_per_table: MEMTABLES_PER_TABLE,
+            memtables_per_flush: 1,
             filters_in_cache: true,
         }
     }

@@ -152,7 +152,7 @@ pub struct Settings {
     /// The size of RocksDB's block cache in bytes, 1 MiB to 1 TiB. Default 64 MiB.
     pub block_cache_bytes: usize,
     /// With less free disk than this many bytes, new reservations are refused, 0 to 1 TiB.
-    /// Default 64 MiB.
+    /// Default 256 MiB.
     pub min_free_disk_bytes: u64,
     /// The directory that backups are made in; `None`: none are made. Default: none.
     pub backup_dir: Option<PathBuf>,

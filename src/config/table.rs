@@ -212,7 +212,7 @@ pub const SETTINGS: &[Setting] = &[
         "The size of a memtable").within("1MiB", "1GiB"),
     row(ROCKSDB, "block_cache_bytes", Size, "64MiB",
         "The size of the block cache").within("1MiB", "1TiB"),
-    row(ROCKSDB, "min_free_disk_bytes", Size, "64MiB",
+    row(ROCKSDB, "min_free_disk_bytes", Size, "256MiB",
         "With less free disk, new reservations are refused with STORE_FULL and health says \
          NOT_SERVING").within("0", "1TiB"),
 

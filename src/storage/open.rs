@@ -72,6 +72,9 @@ pub struct StoreOptions {
     /// How many memtables there may be for each of four tables, at least two: one that is written
     /// to, and others that are being flushed. Writers wait where all of them are full.
     pub memtables_per_table: u8,
+    /// How many memtables of a table are flushed together, once they are full: less than there may
+    /// be. Where the log gets too long they are flushed earlier.
+    pub memtables_per_flush: u8,
     /// The size of the block cache in bytes.
     pub block_cache_bytes: usize,
     /// Whether filters and indices of tables lie in the block cache: then they are bounded, and may
@@ -88,6 +91,13 @@ pub struct StoreOptions {
     pub faults: Option<Arc<FaultPlan>>,
 }
 
+impl StoreOptions {
+    /// How many bytes of memtables one flush brings to a table.
+    pub fn flush_bytes(&self) -> usize {
+        self.memtable_bytes.saturating_mul(self.memtables_per_flush.into())
+    }
+}
+
 impl Default for StoreOptions {
     fn default() -> Self {
         Self {
@@ -96,10 +106,11 @@ impl Default for StoreOptions {
             max_in_flight_bytes: 256 << 20,
             waiting: WaitingBounds { max: 16_384, max_per_key: 2_048 },
             memtable_bytes: 16 << 20,
-            memtables_per_table: 4,
+            memtables_per_table: 9,
+            memtables_per_flush: 4,
             block_cache_bytes: 64 << 20,
             filters_in_cache: false,
-            min_free_disk_bytes: 64 << 20,
+            min_free_disk_bytes: 256 << 20,
             quotas: Quotas::default(),
             backup: None,
             faults: None,

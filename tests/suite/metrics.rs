@@ -152,7 +152,7 @@ async fn every_call_is_counted_and_the_engine_shows_its_figures_on_rocksdb() {
     assert!(
         samples.value("onced_disk_size_bytes", &[]) >= samples.value("onced_disk_free_bytes", &[])
     );
-    assert_eq!(samples.value("onced_disk_min_free_bytes", &[]), f64::from(64 << 20));
+    assert_eq!(samples.value("onced_disk_min_free_bytes", &[]), f64::from(256 << 20));
     for table in ["records", "expiry", "holds", "meta"] {
         assert!(samples.value("onced_rocksdb_memtable_bytes", &[("table", table)]) > 0.0);
         let level = [("table", table), ("level", "6")];

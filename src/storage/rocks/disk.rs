@@ -25,7 +25,7 @@ const REMEMBERED: Span = Span::from_secs(30);
 /// How often the disk is looked at: what is written in between is a few megabytes at most.
 const INTERVAL: Span = Span::from_millis(50);
 
-/// How much of the room is kept for owners, at most; memtables that are larger have their own.
+/// How much of the room is kept for owners, at most; flushes that are larger have their own.
 const KEPT_FOR_OWNERS: u64 = 256 << 20;
 
 /// How much room a disk has.
@@ -73,10 +73,10 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// The one that `path` lies on. It is to have `min_free` bytes; two memtables of a size are
-    /// to fit into what is kept for owners, where that is large enough for it.
-    pub fn under(path: &Path, min_free: u64, memtable_bytes: usize) -> Self {
-        let tables = (memtable_bytes as u64).saturating_mul(2);
+    /// The one that `path` lies on. It is to have `min_free` bytes; two flushes of so many bytes
+    /// are to fit into what is kept for owners, where that is large enough for it.
+    pub fn under(path: &Path, min_free: u64, flush_bytes: usize) -> Self {
+        let tables = (flush_bytes as u64).saturating_mul(2);
         Self {
             path: path.to_owned(),
             little: min_free,
@@ -135,8 +135,8 @@ pub fn free_bytes(path: &Path) -> Option<u64> {
 mod tests {
     use super::*;
 
-    fn scarce(min_free: u64, memtable_bytes: usize) -> u64 {
-        Disk::under(Path::new("/"), min_free, memtable_bytes).scarce
+    fn scarce(min_free: u64, flush_bytes: usize) -> u64 {
+        Disk::under(Path::new("/"), min_free, flush_bytes).scarce
     }
 
     #[test]

@@ -59,7 +59,7 @@ const MAX_LOG_BYTES: u64 = 128 << 20;
 
 /// Log files that are written over instead of allocated anew: an fdatasync on blocks that
 /// exist takes about half the time of one that also allocates.
-const RECYCLED_LOGS: usize = 4;
+const RECYCLED_LOGS: usize = 6;
 
 /// What the engine knows of itself, as it was stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -531,6 +531,7 @@ fn table_options(options: &StoreOptions) -> Options {
     let mut table = Options::default();
     table.set_write_buffer_size(options.memtable_bytes);
     table.set_max_write_buffer_number(options.memtables_per_table.into());
+    table.set_min_write_buffer_number_to_merge(options.memtables_per_flush.into());
     table.set_compression_type(DBCompressionType::Lz4);
     table
 }

@@ -104,7 +104,7 @@ impl Writer {
             grace: stored.grace.unwrap_or_default(),
             quotas: Arc::new(options.quotas.clone()),
             swept_to: Vec::new(),
-            disk: Disk::under(path, options.min_free_disk_bytes, options.memtable_bytes),
+            disk: Disk::under(path, options.min_free_disk_bytes, options.flush_bytes()),
         })
     }
 
