@@ -91,22 +91,33 @@ fn measure(options: &Options) -> anyhow::Result<()> {
     }
     report.judged = figures::judged(&book);
     report.book = book;
-    if options.wants(Group::Restart) {
-        eprintln!("starts");
+    let mut alone = |group, what, measure: &dyn Fn(&mut Report) -> anyhow::Result<()>| {
+        if !options.wants(group) {
+            return;
+        }
+        eprintln!("{what}");
+        // A run of half an hour is not to end with nothing for its last minutes.
+        if let Err(error) = measure(&mut report) {
+            eprintln!("  {error:#}");
+            report.skipped.push(format!("{what}, for a fault: {error:#}"));
+        }
+    };
+    alone(Group::Restart, "starts", &|report| {
         report.judged.extend(large::restart(options, &large)?);
-    }
-    if options.wants(Group::Pause) {
-        eprintln!("the worst pause");
+        Ok(())
+    });
+    alone(Group::Pause, "the worst pause", &|report| {
         report.judged.push(pause::worst(options, &place)?);
-    }
-    if options.wants(Group::Instructions) {
-        eprintln!("instructions");
+        Ok(())
+    });
+    alone(Group::Instructions, "instructions", &|report| {
         report.instructions = instructions::count(options, &place)?;
-    }
-    if options.wants(Group::Crosscheck) {
-        eprintln!("cross-check");
+        Ok(())
+    });
+    alone(Group::Crosscheck, "the cross-check", &|report| {
         report.crosscheck = crosscheck::check(options, &place)?;
-    }
+        Ok(())
+    });
     report.minutes = began_at.elapsed().as_secs_f64() / 60.0;
     report.write(options, &out)?;
     eprintln!("Table, JSON and plots are in {}", out.display());

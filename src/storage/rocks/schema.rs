@@ -82,6 +82,8 @@ pub struct Meta {
 pub struct Tables {
     pub(super) db: DB,
     write_options: WriteOptions,
+    /// Of reads of single records: made once, because each of them is an object of C++.
+    read_options: ReadOptions,
     faults: Option<Arc<FaultPlan>>,
 }
 
@@ -114,8 +116,7 @@ impl Tables {
                 return Err(open_error(path, &error));
             }
         };
-        let tables =
-            Self { db, write_options: WriteOptions::default(), faults: options.faults.clone() };
+        let tables = Self::of(db, options.faults.clone());
         if tables.format(path)? == Some(FIRST_FORMAT) {
             migrate::from_format_1(&tables, path)?;
         }
@@ -133,9 +134,14 @@ impl Tables {
         let families = [RECORDS, EXPIRY, HOLDS, META].into_iter().filter(is_there);
         let db = DB::open_cf_for_read_only(&options, path, families, false)
             .map_err(|error| open_error(path, &error))?;
-        let tables = Self { db, write_options: WriteOptions::default(), faults: None };
+        let tables = Self::of(db, None);
         tables.format(path)?;
         Ok(tables)
+    }
+
+    fn of(db: DB, faults: Option<Arc<FaultPlan>>) -> Self {
+        let (write_options, read_options) = (WriteOptions::default(), ReadOptions::default());
+        Self { db, write_options, read_options, faults }
     }
 
     /// The format on disk, if it is one that this build reads.
@@ -415,7 +421,8 @@ impl Source for Tables {
         if self.faults.as_ref().is_some_and(|faults| faults.meet(Operation::Read).is_some()) {
             return Err(EngineError::Unavailable);
         }
-        match self.db.get_pinned_cf(self.family(RECORDS), record_key) {
+        let records = self.family(RECORDS);
+        match self.db.get_pinned_cf_opt(records, record_key, &self.read_options) {
             Ok(None) => Ok(None),
             Ok(Some(bytes)) => view::decode(&bytes).map(|stored| Some((stored, bytes.len()))),
             Err(error) => Err(read_error(&error)),
