@@ -1,11 +1,11 @@
 //! The composition root: everything is put together here, and taken apart again.
 //!
 //! One acceptor (`connection.rs`) hands connections in turn to one single-threaded runtime
-//! per core (`runtimes.rs`), where every call passes through `calls.rs`; `health.rs` tells
-//! orchestrators what the engine's condition means, `notify.rs` tells the service manager, `metrics`
-//! is a port of its own for those who watch; `recovery.rs` answers while the store is still being
-//! opened; `security.rs` is what stands between the port and its callers: TLS (`handshake.rs`), and
-//! who may call (`gate.rs`).
+//! per core (`runtimes.rs`), where every call passes through `calls.rs` and its answer leaves
+//! together with others (`cork.rs`); `health.rs` tells orchestrators what the engine's condition
+//! means, `notify.rs` tells the service manager, `metrics` is a port of its own for those who watch;
+//! `recovery.rs` answers while the store is still being opened; `security.rs` is what stands between
+//! the port and its callers: TLS (`handshake.rs`), and who may call (`gate.rs`).
 //!
 //! # Why one runtime per core
 //!
