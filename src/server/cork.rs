@@ -38,11 +38,14 @@ struct Gathering<W> {
     unsent: Vec<u8>,
     /// How much of it is sent all the same.
     sent: usize,
+    /// Why nothing can be sent any more, once the connection is not there to be told.
+    failed: Option<io::ErrorKind>,
 }
 
 /// Gathers what is written to `wire`.
 pub fn cork<W>(wire: W) -> (Corked<W>, Cork<W>) {
-    let gathering = Arc::new(Mutex::new(Gathering { wire, unsent: Vec::new(), sent: 0 }));
+    let gathering = Gathering { wire, unsent: Vec::new(), sent: 0, failed: None };
+    let gathering = Arc::new(Mutex::new(gathering));
     (Corked(Arc::clone(&gathering)), Cork(gathering))
 }
 
@@ -51,9 +54,13 @@ impl<W: AsyncWrite + Unpin> Cork<W> {
     pub async fn around<F: Future + Unpin>(&self, mut connection: F) -> F::Output {
         poll_fn(|cx| {
             let polled = Pin::new(&mut connection).poll(cx);
-            // Where it fails, the next thing that the connection reads or writes fails as well.
+            let mut gathering = locked(&self.0);
             // Where the wire takes no more, it wakes this task when it does.
-            if let Poll::Ready(Err(_)) = locked(&self.0).poll_send(cx) {
+            if let Poll::Ready(Err(error)) = gathering.poll_send(cx) {
+                // The connection is told by what it reads or writes next, and once: what cannot
+                // be sent is not tried again.
+                (gathering.failed, gathering.sent) = (Some(error.kind()), 0);
+                gathering.unsent = Vec::new();
                 cx.waker().wake_by_ref();
             }
             polled
@@ -89,6 +96,9 @@ impl<W: AsyncWrite + Unpin> Gathering<W> {
 
     /// Takes a part of `bufs`, or all.
     fn poll_take(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        if let Some(failed) = self.failed {
+            return Poll::Ready(Err(failed.into()));
+        }
         let bytes: usize = bufs.iter().map(|buf| buf.len()).sum();
         if self.unsent.len() >= FULL || bytes >= FULL {
             ready!(self.poll_send(cx))?;
@@ -113,7 +123,11 @@ impl<W: AsyncRead + Unpin> AsyncRead for Corked<W> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut locked(&self.0).wire).poll_read(cx, buf)
+        let mut gathering = locked(&self.0);
+        match gathering.failed {
+            Some(failed) => Poll::Ready(Err(failed.into())),
+            None => Pin::new(&mut gathering.wire).poll_read(cx, buf),
+        }
     }
 }
 
@@ -239,6 +253,50 @@ mod tests {
         assert!(!polled);
         drop(around);
         assert!((FULL..2 * FULL).contains(&taken), "{taken}");
+    }
+
+    /// A wire that cannot be written to, and on which nothing ever comes.
+    struct Broken;
+
+    impl AsyncRead for Broken {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    impl AsyncWrite for Broken {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_learns_that_its_answers_could_not_be_sent() {
+        let (mut corked, cork) = cork(Broken);
+        let connection = Box::pin(async {
+            corked.write_all(b"an answer").await.unwrap();
+            let read = corked.read_u8().await.unwrap_err();
+            let written = corked.write_all(b"another").await.unwrap_err();
+            (read.kind(), written.kind())
+        });
+        let broken = io::ErrorKind::BrokenPipe;
+        assert_eq!(cork.around(connection).await, (broken, broken));
     }
 
     #[tokio::test]
