@@ -3,10 +3,11 @@
 //! Read in this order: [`schema`] is what lies on disk, [`batch`] decides, `writer` puts a
 //! batch into the log under one mutex, [`sync`] makes the log durable on a thread of its own,
 //! [`turn`] is how callers form batches without a thread of their own, and [`wait`] how they
-//! wait for somebody else's reservation. `list` reads pages off to the side, `erase` empties a
-//! namespace step by step, and [`migrate`] is what happens once, when a directory of an earlier
-//! format is opened. [`backup`] makes backups of a running store, [`restore`] makes a store of
-//! one, and [`verify`] holds everything in a store against everything else.
+//! wait for somebody else's reservation. `sweep` frees what is over, `list` reads pages off to the
+//! side, `erase` empties a namespace step by step, and [`migrate`] is what happens once, when a
+//! directory of an earlier format is opened. [`backup`] makes backups of a running store,
+//! [`restore`] makes a store of one, and [`verify`] holds everything in a store against everything
+//! else.
 //!
 //! How the promises are kept:
 //! 1. Every batch is decided under one mutex, over what is written and its own overlay. Callers
@@ -36,6 +37,7 @@ mod list;
 mod migrate;
 pub mod restore;
 pub mod schema;
+mod sweep;
 mod sync;
 mod turn;
 pub mod verify;
@@ -98,6 +100,8 @@ pub struct RocksEngine {
 
 /// What callers, turns and the engine's threads share.
 struct Core {
+    /// Held for the whole of a step of the sweeper, and taken before the writer's mutex.
+    sweeping: Mutex<()>,
     writer: Mutex<Writer>,
     sync: Arc<SyncQueue>,
     lanes: Lanes,
@@ -124,6 +128,7 @@ impl RocksEngine {
         let sync = SyncQueue::new(condition.clone(), Arc::clone(&alarm));
         let writer = Writer::recover(Arc::clone(&tables), path, clock, options)?;
         let core = Arc::new(Core {
+            sweeping: Mutex::default(),
             writer: Mutex::new(writer),
             sync,
             lanes: Lanes::new(LANES),

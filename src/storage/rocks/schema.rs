@@ -84,6 +84,7 @@ pub struct Tables {
     write_options: WriteOptions,
     /// Of reads of single records: made once, because each of them is an object of C++.
     read_options: ReadOptions,
+    read_once_options: ReadOptions,
     faults: Option<Arc<FaultPlan>>,
 }
 
@@ -102,7 +103,7 @@ impl Tables {
         let families = [
             ColumnFamilyDescriptor::new(RECORDS, records_options(options, &cache)),
             ColumnFamilyDescriptor::new(EXPIRY, index_options(options, &cache)),
-            ColumnFamilyDescriptor::new(HOLDS, index_options(options, &cache)),
+            ColumnFamilyDescriptor::new(HOLDS, holds_options(options, &cache)),
             ColumnFamilyDescriptor::new(META, table_options(options)),
         ];
         let db = match DB::open_cf_descriptors(&db_options, path, families) {
@@ -140,8 +141,15 @@ impl Tables {
     }
 
     fn of(db: DB, faults: Option<Arc<FaultPlan>>) -> Self {
-        let (write_options, read_options) = (WriteOptions::default(), ReadOptions::default());
-        Self { db, write_options, read_options, faults }
+        let mut read_once_options = ReadOptions::default();
+        read_once_options.fill_cache(false);
+        Self {
+            db,
+            write_options: WriteOptions::default(),
+            read_options: ReadOptions::default(),
+            read_once_options,
+            faults,
+        }
     }
 
     /// The format on disk, if it is one that this build reads.
@@ -366,6 +374,27 @@ impl Tables {
         records.status().map_err(|error| read_error(&error))
     }
 
+    /// The same as [`Source::read`] for a record that nobody is expected to read again soon: the
+    /// cache is left to others.
+    pub fn read_once(&self, record_key: &[u8]) -> Result<Option<(Stored, usize)>, EngineError> {
+        self.read_as(record_key, &self.read_once_options)
+    }
+
+    fn read_as(
+        &self,
+        record_key: &[u8],
+        options: &ReadOptions,
+    ) -> Result<Option<(Stored, usize)>, EngineError> {
+        if self.faults.as_ref().is_some_and(|faults| faults.meet(Operation::Read).is_some()) {
+            return Err(EngineError::Unavailable);
+        }
+        match self.db.get_pinned_cf_opt(self.family(RECORDS), record_key, options) {
+            Ok(None) => Ok(None),
+            Ok(Some(bytes)) => view::decode(&bytes).map(|stored| Some((stored, bytes.len()))),
+            Err(error) => Err(read_error(&error)),
+        }
+    }
+
     pub(super) fn family(&self, name: &str) -> &ColumnFamily {
         self.db.cf_handle(name).expect("every family was opened")
     }
@@ -418,15 +447,7 @@ impl Families<'_> {
 
 impl Source for Tables {
     fn read(&self, record_key: &[u8]) -> Result<Option<(Stored, usize)>, EngineError> {
-        if self.faults.as_ref().is_some_and(|faults| faults.meet(Operation::Read).is_some()) {
-            return Err(EngineError::Unavailable);
-        }
-        let records = self.family(RECORDS);
-        match self.db.get_pinned_cf_opt(records, record_key, &self.read_options) {
-            Ok(None) => Ok(None),
-            Ok(Some(bytes)) => view::decode(&bytes).map(|stored| Some((stored, bytes.len()))),
-            Err(error) => Err(read_error(&error)),
-        }
+        self.read_as(record_key, &self.read_options)
     }
 
     fn usage(&self, namespace: &[u8]) -> Result<Usage, EngineError> {
@@ -573,8 +594,15 @@ fn block_options(options: &StoreOptions, cache: &Cache) -> BlockBasedOptions {
 fn index_options(options: &StoreOptions, cache: &Cache) -> Options {
     let mut table = table_options(options);
     table.set_block_based_table_factory(&block_options(options, cache));
+    table
+}
+
+fn holds_options(options: &StoreOptions, cache: &Cache) -> Options {
+    let mut table = index_options(options, cache);
     // Entries go from the front: without this, whoever reads on from there would walk
-    // over the remains of all that went before.
+    // over the remains of all that went before. In the index of expiry only the sweeper reads,
+    // which knows how far it has come, and the merges that this asks for would cost more than
+    // the one walk after a start.
     table.add_compact_on_deletion_collector_factory(4_096, 1_024, 0.5);
     table
 }

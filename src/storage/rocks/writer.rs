@@ -11,9 +11,10 @@ use std::time::Instant;
 use tracing::{info, warn};
 
 use super::Core;
-use super::batch::{Batch, GraceWindow, Setting, Source as _};
+use super::batch::{Batch, GraceWindow, Setting, Source};
 use super::disk::Disk;
 use super::schema::{DiskError, Meta, Tables};
+use super::sweep::Written;
 use super::sync::{Held, Position};
 use super::threads::{MutexGuard, oneshot};
 use super::turn::{Pending, Reply, ReplyTo};
@@ -21,7 +22,7 @@ use crate::clock::{Clock, EngineClock};
 use crate::domain::{FencingToken, Moment, Span};
 use crate::storage::round::{Parked, Round};
 use crate::storage::waiting::Waiting;
-use crate::storage::{Condition, EngineError, OpenError, Purged, Quotas, StoreOptions, keys};
+use crate::storage::{Condition, EngineError, OpenError, Quotas, StoreOptions};
 
 /// How far the stored clock is ahead of the clock: at most this much is skipped or waited for
 /// after a kill, and at most once in this span a batch stores it anew.
@@ -41,7 +42,7 @@ const MAX_GRACE_WINDOWS: usize = 1_024;
 
 /// What changes in step with the log.
 pub struct Writer {
-    tables: Arc<Tables>,
+    pub(super) tables: Arc<Tables>,
     pub(super) clock: EngineClock,
     /// Callers that wait for somebody else's reservation.
     pub(super) waiting: Parked<Vec<u8>, ReplyTo>,
@@ -53,8 +54,10 @@ pub struct Writer {
     grace: Arc<[GraceWindow]>,
     quotas: Arc<Quotas>,
     /// Where the sweeper goes on: everything before it is purged.
-    swept_to: Vec<u8>,
-    disk: Disk,
+    pub(super) swept_to: Vec<u8>,
+    /// While a step of the sweeper reads: what was written since it began.
+    pub(super) written: Option<Written>,
+    pub(super) disk: Disk,
 }
 
 impl Writer {
@@ -104,11 +107,12 @@ impl Writer {
             grace: stored.grace.unwrap_or_default(),
             quotas: Arc::new(options.quotas.clone()),
             swept_to: Vec::new(),
+            written: None,
             disk: Disk::under(path, options.min_free_disk_bytes, options.flush_bytes()),
         })
     }
 
-    fn setting(&mut self) -> Setting {
+    pub(super) fn setting(&mut self) -> Setting {
         let now = self.clock.read();
         Setting {
             now,
@@ -123,14 +127,18 @@ impl Writer {
 
     /// Writes what `batch` came to, with high-water marks ahead of whatever its answers show.
     /// The flag says whether there was anything to write.
-    fn write(&mut self, batch: Batch<'_, Tables>, now: Moment) -> Result<bool, DiskError> {
+    pub(super) fn write(
+        &mut self,
+        batch: Batch<'_, impl Source>,
+        now: Moment,
+    ) -> Result<bool, DiskError> {
         self.write_with(batch, now, Meta::default())
     }
 
     /// The same, together with `meta`.
     fn write_with(
         &mut self,
-        batch: Batch<'_, Tables>,
+        batch: Batch<'_, impl Source>,
         now: Moment,
         meta: Meta,
     ) -> Result<bool, DiskError> {
@@ -147,6 +155,9 @@ impl Writer {
             return Ok(false);
         }
         self.tables.write(&outcome.changes, &ahead)?;
+        if let Some(written) = &mut self.written {
+            written.note(&outcome.changes);
+        }
         self.next_fencing_token = outcome.next_fencing_token;
         self.stored_clock = ahead.clock_high_water.unwrap_or(self.stored_clock);
         self.stored_fencing = ahead.fencing_high_water.or(self.stored_fencing);
@@ -239,53 +250,6 @@ impl Core {
         }
     }
 
-    /// Follows index entries that are due, at most `limit`. Nobody who waits is served here: a
-    /// record whose retention is over has no lease that runs, so whoever waited for it is due
-    /// already, and granted the same with the record and without it.
-    pub(super) fn purge(&self, limit: usize) -> Result<Purged, EngineError> {
-        let mut writer = self.writer()?;
-        let setting = writer.setting();
-        let tables = Arc::clone(&writer.tables);
-        if writer.disk.failed_in_background(tables.background_errors(), setting.now) {
-            warn!("a flush or a compaction failed");
-            drop(writer);
-            self.sync.poison();
-            return Err(EngineError::Unavailable);
-        }
-        self.show_disk(writer.disk.is_nearly_full());
-        let due = tables.due(&writer.swept_to, setting.now, limit)?;
-        let now = setting.now;
-        let mut batch = Batch::new(tables.as_ref(), setting);
-        let mut records = 0;
-        for (at, record_key) in &due {
-            match batch.follow(*at, record_key) {
-                Ok(gone) => records += usize::from(gone),
-                // A record that cannot be read keeps its space until somebody has looked.
-                Err(EngineError::Corrupted) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        match writer.write(batch, now) {
-            Ok(true) => {
-                self.sync.wrote();
-            }
-            Ok(false) => {}
-            Err(DiskError) => {
-                drop(writer);
-                self.sync.poison();
-                return Err(EngineError::OutcomeUnknown);
-            }
-        }
-        if let Some((at, record_key)) = due.last() {
-            // New entries lie in the future, so nothing will ever appear before this one.
-            writer.swept_to = keys::expiry_key(*at, record_key);
-            writer.swept_to.push(0);
-        }
-        let more = due.len() == limit;
-        self.sync.meters.swept(records, now, due.last().filter(|_| more).map(|(at, _)| *at));
-        Ok(Purged { records, more })
-    }
-
     /// Lets `fill` ask a batch of its own, serves in it whoever waits for a record that went, and
     /// writes what all of that comes to in one step. Where `fill` fails nothing is written and
     /// nobody is served.
@@ -376,7 +340,7 @@ impl Core {
         }
     }
 
-    fn show_disk(&self, full: bool) {
+    pub(super) fn show_disk(&self, full: bool) {
         let shown = if full { Condition::Full } else { Condition::Serving };
         self.condition.send_if_modified(|condition| {
             if *condition == shown || *condition == Condition::Poisoned {

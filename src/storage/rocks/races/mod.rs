@@ -15,6 +15,9 @@ mod alarm;
 #[path = "schema.rs"]
 mod schema;
 #[allow(clippy::duplicate_mod, dead_code)]
+#[path = "../sweep.rs"]
+mod sweep;
+#[allow(clippy::duplicate_mod, dead_code)]
 #[path = "../sync.rs"]
 mod sync;
 mod threads;
@@ -58,6 +61,7 @@ use crate::storage::{Condition, Decided, EngineError, Patience, StoreOptions};
 
 /// What callers, turns and the sync thread share, as in the real engine.
 struct Core {
+    sweeping: Mutex<()>,
     writer: Mutex<Writer>,
     sync: Arc<SyncQueue>,
     lanes: Lanes,
@@ -88,6 +92,7 @@ impl Engine {
         let writer =
             Writer::recover(tables.clone(), Path::new("."), clock.clone(), &options).unwrap();
         let core = Arc::new(Core {
+            sweeping: Mutex::default(),
             writer: Mutex::new(writer),
             sync: sync.clone(),
             // Two lanes: some callers share one, some do not.
@@ -421,6 +426,43 @@ fn closing_answers_what_was_accepted_and_refuses_the_rest() {
         sweeper.join().unwrap();
         assert!(engine.tables.is_synced());
     });
+}
+
+#[test]
+fn what_is_reserved_anew_is_not_swept() {
+    under_many_schedules(
+        "a key is reserved anew while the sweeper takes it away (shuttle)",
+        || {
+            let engine = Engine::open(Tables::default());
+            let first = shuttle::future::block_on(engine.apply(b"key", reserve(1, 0)));
+            assert!(matches!(first, Ok(Decision::Granted(_))));
+            // The lease is over, and what is kept of it.
+            engine.clock.advance(Span::from_secs(30 + 3_600));
+            let sweeping = engine.clone();
+            let sweeper = thread::spawn(move || {
+                for _ in 0..2 {
+                    sweeping.core.purge(8).unwrap();
+                }
+            });
+            let shared = engine.clone();
+            let grants = callers(2, async move |caller| {
+                let answer = shared.apply(b"key", reserve(caller, 1)).await.unwrap();
+                let Decision::Granted(_) = answer else { return 0 };
+                let completed = shared.apply(b"key", complete(caller, 1)).await.unwrap();
+                assert!(matches!(completed, Decision::Completed(_)), "{completed:?}");
+                1
+            });
+            sweeper.join().unwrap();
+            assert_eq!(grants.iter().sum::<u32>(), 1);
+            let Answer::Record(Some(record)) =
+                shuttle::future::block_on(engine.look(b"key")).unwrap().answer
+            else {
+                panic!("the record was swept");
+            };
+            assert!(matches!(record.state, State::Completed(_)));
+            engine.close();
+        },
+    );
 }
 
 #[test]

@@ -87,6 +87,10 @@ impl Tables {
         Ok(Meta::default())
     }
 
+    pub fn read_once(&self, record_key: &[u8]) -> Result<Option<(Stored, usize)>, EngineError> {
+        self.read(record_key)
+    }
+
     pub fn background_errors(&self) -> u64 {
         0
     }
@@ -123,7 +127,8 @@ impl Source for Tables {
         Ok(self.0.lock().unwrap().usages.get(namespace).copied().unwrap_or_default())
     }
 
-    /// Each record has been due for ever, so that a purge has something to look at.
+    /// Every record, so that a purge has something to look at: at its place in the index, or, where
+    /// that is still to come, at an entry that it has left behind.
     fn due(
         &self,
         _: &[u8],
@@ -131,6 +136,8 @@ impl Source for Tables {
         limit: usize,
     ) -> Result<Vec<(Moment, Vec<u8>)>, EngineError> {
         let disk = self.0.lock().unwrap();
-        Ok(disk.records.keys().take(limit).map(|key| (now, key.clone())).collect())
+        let due =
+            disk.records.iter().map(|(key, stored)| (stored.indexed_at.min(now), key.clone()));
+        Ok(due.take(limit).collect())
     }
 }

@@ -1,0 +1,158 @@
+//! A step of the sweeper: what is due is read without the engine's mutex, and decided under it.
+//!
+//! Reading is most of the work: the records lie anywhere in the tables, and were last asked for
+//! long ago. Callers do not wait for it. What makes it right is that the writer notes which
+//! records batches write while a step reads; those are read again under the mutex. Every other
+//! record is then what it was when it was read, and so are its entries in the indices, since
+//! they change with it.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+
+use tracing::warn;
+
+use super::Core;
+use super::batch::{Batch, Change, Source};
+use super::schema::{DiskError, Tables};
+use crate::domain::Moment;
+use crate::storage::codec::Stored;
+use crate::storage::{EngineError, Purged, Usage, keys};
+
+/// How many records written during a step are told apart. A step takes milliseconds; past this
+/// number all that it read counts as written.
+const MAX_WRITTEN: usize = 8_192;
+
+/// The records that batches write while a step of the sweeper reads.
+#[derive(Default)]
+pub struct Written(HashSet<Vec<u8>>);
+
+impl Written {
+    /// Notes what a batch writes.
+    pub fn note(&mut self, changes: &[Change]) {
+        let records = changes.iter().filter_map(|change| match change {
+            Change::Put { record_key, .. } | Change::Delete { record_key } => Some(record_key),
+            // Entries of a record that is not written are those of the sweeper itself.
+            _ => None,
+        });
+        for record_key in records {
+            if self.0.len() == MAX_WRITTEN {
+                return;
+            }
+            self.0.insert(record_key.clone());
+        }
+    }
+
+    fn may_hold(&self, record_key: &[u8]) -> bool {
+        self.0.len() == MAX_WRITTEN || self.0.contains(record_key)
+    }
+}
+
+/// What a record was found to be: itself and its size, none, or not to be read.
+type Read = Result<Option<(Stored, usize)>, EngineError>;
+
+/// The tables, and of some records what they were found to be beforehand.
+pub struct ReadAhead<'a> {
+    tables: &'a Tables,
+    records: RefCell<HashMap<Vec<u8>, Read>>,
+}
+
+impl<'a> ReadAhead<'a> {
+    /// Over `tables`, with nothing read yet.
+    pub fn over(tables: &'a Tables) -> Self {
+        Self { tables, records: RefCell::default() }
+    }
+
+    fn read_all(&mut self, due: &[(Moment, Vec<u8>)]) {
+        let records = self.records.get_mut();
+        for (_, record_key) in due {
+            records.insert(record_key.clone(), self.tables.read_once(record_key));
+        }
+    }
+
+    fn forget(&mut self, written: &Written) {
+        self.records.get_mut().retain(|record_key, _| !written.may_hold(record_key));
+    }
+}
+
+impl Source for ReadAhead<'_> {
+    fn read(&self, record_key: &[u8]) -> Read {
+        let known = self.records.borrow_mut().remove(record_key);
+        known.unwrap_or_else(|| self.tables.read(record_key))
+    }
+
+    fn usage(&self, namespace: &[u8]) -> Result<Usage, EngineError> {
+        self.tables.usage(namespace)
+    }
+
+    fn due(
+        &self,
+        from: &[u8],
+        now: Moment,
+        limit: usize,
+    ) -> Result<Vec<(Moment, Vec<u8>)>, EngineError> {
+        self.tables.due(from, now, limit)
+    }
+}
+
+impl Core {
+    /// Follows index entries that are due, at most `limit`. Nobody who waits is served here: a
+    /// record whose retention is over has no lease that runs, so whoever waited for it is due
+    /// already, and granted the same with the record and without it.
+    pub(super) fn purge(&self, limit: usize) -> Result<Purged, EngineError> {
+        let _one_at_a_time = self.sweeping.lock().unwrap();
+        let (tables, swept_to, seen_at) = {
+            let mut writer = self.writer()?;
+            let setting = writer.setting();
+            let tables = writer.tables.clone();
+            if writer.disk.failed_in_background(tables.background_errors(), setting.now) {
+                warn!("a flush or a compaction failed");
+                drop(writer);
+                self.sync.poison();
+                return Err(EngineError::Unavailable);
+            }
+            self.show_disk(writer.disk.is_nearly_full());
+            writer.written = Some(Written::default());
+            (tables, setting.swept_to, setting.now)
+        };
+        let mut ahead = ReadAhead::over(&tables);
+        let due = tables.due(&swept_to, seen_at, limit);
+        if let Ok(due) = &due {
+            ahead.read_all(due);
+        }
+
+        let mut writer = self.writer()?;
+        ahead.forget(&writer.written.take().unwrap_or_default());
+        let due = due?;
+        let setting = writer.setting();
+        let now = setting.now;
+        let mut batch = Batch::new(&ahead, setting);
+        let mut records = 0;
+        for (at, record_key) in &due {
+            match batch.follow(*at, record_key) {
+                Ok(gone) => records += usize::from(gone),
+                // A record that cannot be read keeps its space until somebody has looked.
+                Err(EngineError::Corrupted) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match writer.write(batch, now) {
+            Ok(true) => {
+                self.sync.wrote();
+            }
+            Ok(false) => {}
+            Err(DiskError) => {
+                drop(writer);
+                self.sync.poison();
+                return Err(EngineError::OutcomeUnknown);
+            }
+        }
+        if let Some((at, record_key)) = due.last() {
+            // New entries lie in the future, so nothing will ever appear before this one.
+            writer.swept_to = keys::expiry_key(*at, record_key);
+            writer.swept_to.push(0);
+        }
+        let more = due.len() == limit;
+        self.sync.meters.swept(records, now, due.last().filter(|_| more).map(|(at, _)| *at));
+        Ok(Purged { records, more })
+    }
+}
