@@ -1,7 +1,8 @@
 //! The engine on RocksDB.
 //!
-//! Read in this order: [`schema`] is what lies on disk, [`batch`] decides, `writer` puts a
-//! batch into the log under one mutex, [`sync`] makes the log durable on a thread of its own,
+//! Read in this order: [`schema`] is what lies on disk, [`batch`] decides, `writer` decides a
+//! batch under one mutex and puts it into the log under another, `unwritten` is what the next batch
+//! sees of it meanwhile, [`sync`] makes the log durable on a thread of its own,
 //! [`turn`] is how callers form batches without a thread of their own, and [`wait`] how they
 //! wait for somebody else's reservation. `sweep` frees what is over, `list` reads pages off to the
 //! side, `erase` empties a namespace step by step, and [`migrate`] is what happens once, when a
@@ -10,8 +11,9 @@
 //! else.
 //!
 //! How the promises are kept:
-//! 1. Every batch is decided under one mutex, over what is written and its own overlay. Callers
-//!    that wait are parked and served under it too, in the batch that changes their key.
+//! 1. Every batch is decided under one mutex, over what is written, what the batch before it
+//!    changes and its own overlay, and batches are written in that order. Callers that wait are
+//!    parked and served under it too, in the batch that changes their key.
 //! 2. Every answer is held until the position that it may rest on is synced.
 //! 3. Tokens come from a counter whose high-water mark is stored, in blocks, before any
 //!    token of the block is given out; a restart goes on behind the block, and a restore where
@@ -40,6 +42,7 @@ pub mod schema;
 mod sweep;
 mod sync;
 mod turn;
+mod unwritten;
 pub mod verify;
 mod view;
 mod wait;
@@ -103,6 +106,8 @@ struct Core {
     /// Held for the whole of a step of the sweeper, and taken before the writer's mutex.
     sweeping: Mutex<()>,
     writer: Mutex<Writer>,
+    /// Held while a batch is put into the log. Taken after the writer's mutex.
+    writing: Mutex<()>,
     sync: Arc<SyncQueue>,
     lanes: Lanes,
     tickets: Tickets,
@@ -130,6 +135,7 @@ impl RocksEngine {
         let core = Arc::new(Core {
             sweeping: Mutex::default(),
             writer: Mutex::new(writer),
+            writing: Mutex::default(),
             sync,
             lanes: Lanes::new(LANES),
             tickets: Tickets::default(),

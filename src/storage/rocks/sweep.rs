@@ -8,12 +8,14 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use tracing::warn;
 
 use super::Core;
 use super::batch::{Batch, Change, Source};
-use super::schema::{DiskError, Tables};
+use super::schema::DiskError;
+use super::unwritten::Shown;
 use crate::domain::Moment;
 use crate::storage::codec::Stored;
 use crate::storage::{EngineError, Purged, Usage, keys};
@@ -50,38 +52,20 @@ impl Written {
 /// What a record was found to be: itself and its size, none, or not to be read.
 type Read = Result<Option<(Stored, usize)>, EngineError>;
 
-/// The tables, and of some records what they were found to be beforehand.
-pub struct ReadAhead<'a> {
-    tables: &'a Tables,
+/// Records as they were found beforehand, and whatever else there is.
+pub struct ReadAhead<S> {
     records: RefCell<HashMap<Vec<u8>, Read>>,
+    others: S,
 }
 
-impl<'a> ReadAhead<'a> {
-    /// Over `tables`, with nothing read yet.
-    pub fn over(tables: &'a Tables) -> Self {
-        Self { tables, records: RefCell::default() }
-    }
-
-    fn read_all(&mut self, due: &[(Moment, Vec<u8>)]) {
-        let records = self.records.get_mut();
-        for (_, record_key) in due {
-            records.insert(record_key.clone(), self.tables.read_once(record_key));
-        }
-    }
-
-    fn forget(&mut self, written: &Written) {
-        self.records.get_mut().retain(|record_key, _| !written.may_hold(record_key));
-    }
-}
-
-impl Source for ReadAhead<'_> {
+impl<S: Source> Source for ReadAhead<S> {
     fn read(&self, record_key: &[u8]) -> Read {
         let known = self.records.borrow_mut().remove(record_key);
-        known.unwrap_or_else(|| self.tables.read(record_key))
+        known.unwrap_or_else(|| self.others.read(record_key))
     }
 
     fn usage(&self, namespace: &[u8]) -> Result<Usage, EngineError> {
-        self.tables.usage(namespace)
+        self.others.usage(namespace)
     }
 
     fn due(
@@ -90,7 +74,7 @@ impl Source for ReadAhead<'_> {
         now: Moment,
         limit: usize,
     ) -> Result<Vec<(Moment, Vec<u8>)>, EngineError> {
-        self.tables.due(from, now, limit)
+        self.others.due(from, now, limit)
     }
 }
 
@@ -101,12 +85,11 @@ impl Core {
     pub(super) fn purge(&self, limit: usize) -> Result<Purged, EngineError> {
         let _one_at_a_time = self.sweeping.lock().unwrap();
         let (tables, swept_to, seen_at) = {
-            let mut writer = self.writer()?;
+            let (mut writer, _writing) = self.alone()?;
             let setting = writer.setting();
-            let tables = writer.tables.clone();
+            let tables = Arc::clone(&writer.tables);
             if writer.disk.failed_in_background(tables.background_errors(), setting.now) {
                 warn!("a flush or a compaction failed");
-                drop(writer);
                 self.sync.poison();
                 return Err(EngineError::Unavailable);
             }
@@ -114,15 +97,20 @@ impl Core {
             writer.written = Some(Written::default());
             (tables, setting.swept_to, setting.now)
         };
-        let mut ahead = ReadAhead::over(&tables);
         let due = tables.due(&swept_to, seen_at, limit);
-        if let Ok(due) = &due {
-            ahead.read_all(due);
-        }
+        let mut records: HashMap<_, _> = due
+            .iter()
+            .flatten()
+            .map(|(_, record_key)| (record_key.clone(), tables.read_once(record_key)))
+            .collect();
 
         let mut writer = self.writer()?;
-        ahead.forget(&writer.written.take().unwrap_or_default());
+        let written = writer.written.take().unwrap_or_default();
         let due = due?;
+        records.retain(|record_key, _| !written.may_hold(record_key));
+        let unwritten = writer.unwritten();
+        let others = Shown { tables: &tables, unwritten, writing: &self.writing };
+        let ahead = ReadAhead { records: RefCell::new(records), others };
         let setting = writer.setting();
         let now = setting.now;
         let mut batch = Batch::new(&ahead, setting);
@@ -135,23 +123,16 @@ impl Core {
                 Err(error) => return Err(error),
             }
         }
-        match writer.write(batch, now) {
-            Ok(true) => {
-                self.sync.wrote();
-            }
-            Ok(false) => {}
-            Err(DiskError) => {
-                drop(writer);
-                self.sync.poison();
-                return Err(EngineError::OutcomeUnknown);
-            }
-        }
+        let ended = writer.end(batch, now);
+        let more = due.len() == limit;
         if let Some((at, record_key)) = due.last() {
             // New entries lie in the future, so nothing will ever appear before this one.
             writer.swept_to = keys::expiry_key(*at, record_key);
             writer.swept_to.push(0);
         }
-        let more = due.len() == limit;
+        if let Err(DiskError) = self.write(writer, ended) {
+            return Err(EngineError::OutcomeUnknown);
+        }
         self.sync.meters.swept(records, now, due.last().filter(|_| more).map(|(at, _)| *at));
         Ok(Purged { records, more })
     }

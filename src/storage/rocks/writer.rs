@@ -1,8 +1,18 @@
-//! The writer: decides a batch and puts it into the log, under the engine's one mutex.
+//! The writer: decides a batch under the engine's mutex, and puts it into the log.
 //!
 //! It owns what has to change in step with the log: the clock, the counter of fencing
 //! tokens, and how far ahead of both the stored high-water marks are. It does not sync and
 //! does not answer.
+//!
+//! # Why one batch may be decided while another is written
+//!
+//! Both take about as long, and one mutex for both would be what bounds the rate. So there are two:
+//! the writer's, under which batches are decided, and the log's, under which they are written. A
+//! batch that is decided takes the log's before it lets the writer's go: batches are written in
+//! the order in which they were decided, and no more than one is on its way while the next is
+//! decided, over the tables and over what that one changes ([`super::unwritten`]). A batch that
+//! writes nothing waits for the log as well: its answers may rest on the one before. Where a
+//! write fails, the batch behind it fails too.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +28,7 @@ use super::sweep::Written;
 use super::sync::{Held, Position};
 use super::threads::{MutexGuard, oneshot};
 use super::turn::{Pending, Reply, ReplyTo};
+use super::unwritten::{Shown, Unwritten};
 use crate::clock::{Clock, EngineClock};
 use crate::domain::{FencingToken, Moment, Span};
 use crate::storage::round::{Parked, Round};
@@ -55,6 +66,8 @@ pub struct Writer {
     quotas: Arc<Quotas>,
     /// Where the sweeper goes on: everything before it is purged.
     pub(super) swept_to: Vec<u8>,
+    /// What the batch before changes, for as long as it may be on its way.
+    unwritten: Option<Arc<Unwritten>>,
     /// While a step of the sweeper reads: what was written since it began.
     pub(super) written: Option<Written>,
     pub(super) disk: Disk,
@@ -107,6 +120,7 @@ impl Writer {
             grace: stored.grace.unwrap_or_default(),
             quotas: Arc::new(options.quotas.clone()),
             swept_to: Vec::new(),
+            unwritten: None,
             written: None,
             disk: Disk::under(path, options.min_free_disk_bytes, options.flush_bytes()),
         })
@@ -125,23 +139,28 @@ impl Writer {
         }
     }
 
-    /// Writes what `batch` came to, with high-water marks ahead of whatever its answers show.
-    /// The flag says whether there was anything to write.
-    pub(super) fn write(
-        &mut self,
-        batch: Batch<'_, impl Source>,
-        now: Moment,
-    ) -> Result<bool, DiskError> {
-        self.write_with(batch, now, Meta::default())
+    /// What may not be in the tables yet.
+    pub(super) fn unwritten(&mut self) -> Option<Arc<Unwritten>> {
+        // Whoever wrote it has let it go.
+        if self.unwritten.as_mut().is_some_and(|it| Arc::get_mut(it).is_some()) {
+            self.unwritten = None;
+        }
+        self.unwritten.clone()
+    }
+
+    /// Ends `batch`: what it came to has to be written next, with high-water marks ahead of
+    /// whatever its answers show. `None`: there is nothing to write.
+    pub(super) fn end(&mut self, batch: Batch<'_, impl Source>, now: Moment) -> Option<Ended> {
+        self.end_with(batch, now, Meta::default())
     }
 
     /// The same, together with `meta`.
-    fn write_with(
+    fn end_with(
         &mut self,
         batch: Batch<'_, impl Source>,
         now: Moment,
         meta: Meta,
-    ) -> Result<bool, DiskError> {
+    ) -> Option<Ended> {
         let outcome = batch.finish();
         let mut ahead = meta;
         if now > self.stored_clock {
@@ -152,17 +171,25 @@ impl Writer {
             ahead.fencing_high_water = FencingToken::new(last_token.saturating_add(FENCING_BLOCK));
         }
         if outcome.changes.is_empty() && ahead == Meta::default() {
-            return Ok(false);
+            return None;
         }
-        self.tables.write(&outcome.changes, &ahead)?;
         if let Some(written) = &mut self.written {
             written.note(&outcome.changes);
         }
+        // Where the write fails nobody asks for any of this again.
         self.next_fencing_token = outcome.next_fencing_token;
         self.stored_clock = ahead.clock_high_water.unwrap_or(self.stored_clock);
         self.stored_fencing = ahead.fencing_high_water.or(self.stored_fencing);
-        Ok(true)
+        let unwritten = Arc::new(Unwritten::of(outcome.changes));
+        self.unwritten = Some(Arc::clone(&unwritten));
+        Some(Ended { unwritten, meta: ahead })
     }
+}
+
+/// What a batch came to.
+pub(super) struct Ended {
+    unwritten: Arc<Unwritten>,
+    meta: Meta,
 }
 
 /// What a batch was filled with other than by questions.
@@ -231,23 +258,73 @@ impl Core {
         self.show_disk(writer.disk.is_nearly_full());
         let patience = Instant::now() + self.sync.expected();
         let tables = Arc::clone(&writer.tables);
+        let unwritten = writer.unwritten();
+        let shown = Shown { tables: &tables, unwritten, writing: &self.writing };
         let now = setting.now;
-        let mut batch = Batch::new(tables.as_ref(), setting).expecting(expected);
+        let mut batch = Batch::new(&shown, setting).expecting(expected);
         let first = replies.len();
         let mut round = Round::begin(&mut batch, &mut writer.waiting, replies, now, patience);
         pending.for_each(|asked| round.take(asked));
         writer.waiting.set_alarm(now, |after| self.alarm.set(after));
-        match writer.write(batch, now) {
-            Ok(true) => self.sync.wrote(),
-            // It may rest on any batch before it.
-            Ok(false) => self.sync.position(),
+        let ended = writer.end(batch, now);
+        self.write(writer, ended).unwrap_or_else(|DiskError| {
+            replies.drain(first..).for_each(Reply::fail);
+            0
+        })
+    }
+
+    /// Writes what a batch came to, as the next after the batch before it, and returns the position
+    /// that its answers rest on. The next batch may be decided meanwhile. Where it fails the
+    /// engine is poisoned.
+    pub(super) fn write(
+        &self,
+        writer: MutexGuard<'_, Writer>,
+        ended: Option<Ended>,
+    ) -> Result<Position, DiskError> {
+        let tables = Arc::clone(&writer.tables);
+        let writing = self.writing.lock();
+        drop(writer);
+        self.write_next(&tables, writing.is_ok(), ended)
+    }
+
+    /// The same, for whoever holds the log's mutex, or found that somebody panicked under it.
+    fn write_next(
+        &self,
+        tables: &Tables,
+        is_sound: bool,
+        ended: Option<Ended>,
+    ) -> Result<Position, DiskError> {
+        // What this batch was decided over may not be there.
+        if !is_sound || self.sync.refusal() == Some(EngineError::Unavailable) {
+            self.sync.poison();
+            return Err(DiskError);
+        }
+        // It may rest on any batch before it.
+        let Some(Ended { unwritten, meta }) = ended else { return Ok(self.sync.position()) };
+        match tables.write(unwritten.in_order(), &meta) {
+            Ok(()) => Ok(self.sync.wrote()),
             Err(DiskError) => {
-                drop(writer);
                 self.sync.poison();
-                replies.drain(first..).for_each(Reply::fail);
-                0
+                Err(DiskError)
             }
         }
+    }
+
+    /// The writer, with everything that was decided in the tables, and nothing that is decided or
+    /// written until both are let go.
+    pub(super) fn alone(
+        &self,
+    ) -> Result<(MutexGuard<'_, Writer>, MutexGuard<'_, ()>), EngineError> {
+        let mut writer = self.writer()?;
+        let writing = self.writing.lock();
+        if writing.is_err() {
+            self.sync.poison();
+        }
+        if self.sync.refusal() == Some(EngineError::Unavailable) {
+            return Err(EngineError::Unavailable);
+        }
+        writer.unwritten = None;
+        Ok((writer, writing.map_err(|_| EngineError::Unavailable)?))
     }
 
     /// Lets `fill` ask a batch of its own, serves in it whoever waits for a record that went, and
@@ -257,7 +334,7 @@ impl Core {
         &self,
         fill: impl FnOnce(&mut Batch<'_, Tables>, &Setting) -> Result<Filled<T>, EngineError>,
     ) -> Result<Settled<T>, EngineError> {
-        let mut writer = self.writer()?;
+        let (mut writer, writing) = self.alone()?;
         let setting = writer.setting();
         self.show_disk(writer.disk.is_nearly_full());
         let tables = Arc::clone(&writer.tables);
@@ -271,17 +348,13 @@ impl Core {
                 .changed(&gone);
             writer.waiting.set_alarm(now, |after| self.alarm.set(after));
         }
-        let position = match writer.write_with(batch, setting.now, meta) {
-            Ok(true) => self.sync.wrote(),
-            Ok(false) => self.sync.position(),
-            Err(DiskError) => {
-                drop(writer);
-                self.sync.poison();
-                replies.into_iter().for_each(Reply::fail);
-                return Err(EngineError::OutcomeUnknown);
-            }
+        let ended = writer.end_with(batch, setting.now, meta);
+        let written = self.write_next(&tables, true, ended);
+        drop((writing, writer));
+        let Ok(position) = written else {
+            replies.into_iter().for_each(Reply::fail);
+            return Err(EngineError::OutcomeUnknown);
         };
-        drop(writer);
         if !replies.is_empty() {
             self.hand_out(replies, position);
         }
@@ -295,11 +368,12 @@ impl Core {
             let (replies, position) = self.decide(lane.take());
             self.hand_out(replies, position);
         }
-        // Under the writer's mutex no batch is half-way: it is in the log already, and will be
+        // Under both mutexes no batch is half-way: it is in the log already, and will be
         // synced, or it is refused. Nobody is parked from then on.
         let writer = self.writer.lock();
+        let writing = self.writing.lock();
         self.sync.close();
-        drop(writer);
+        drop((writing, writer));
     }
 
     /// Hands out answers that nobody leads: the sync thread does it itself.
@@ -316,7 +390,9 @@ impl Core {
         if self.sync.refusal() == Some(EngineError::Unavailable) {
             return;
         }
-        let Ok(mut writer) = self.writer.lock() else { return };
+        let (Ok(mut writer), Ok(_writing)) = (self.writer.lock(), self.writing.lock()) else {
+            return;
+        };
         let now = writer.clock.read();
         let exact = Meta { clock_high_water: Some(now), ..Meta::default() };
         if writer.tables.write(&[], &exact).and_then(|()| writer.tables.sync()).is_err() {

@@ -25,6 +25,9 @@ mod threads;
 #[path = "../turn.rs"]
 mod turn;
 #[allow(clippy::duplicate_mod, dead_code)]
+#[path = "../unwritten.rs"]
+mod unwritten;
+#[allow(clippy::duplicate_mod, dead_code)]
 #[path = "../wait.rs"]
 mod wait;
 #[allow(clippy::duplicate_mod, dead_code)]
@@ -63,6 +66,7 @@ use crate::storage::{Condition, Decided, EngineError, Patience, StoreOptions};
 struct Core {
     sweeping: Mutex<()>,
     writer: Mutex<Writer>,
+    writing: Mutex<()>,
     sync: Arc<SyncQueue>,
     lanes: Lanes,
     tickets: Tickets,
@@ -94,6 +98,7 @@ impl Engine {
         let core = Arc::new(Core {
             sweeping: Mutex::default(),
             writer: Mutex::new(writer),
+            writing: Mutex::default(),
             sync: sync.clone(),
             // Two lanes: some callers share one, some do not.
             lanes: Lanes::new(2),
@@ -386,21 +391,35 @@ fn a_caller_that_leaves_takes_nobodys_answer_along() {
 fn a_failed_sync_poisons_once_and_answers_everybody() {
     under_many_schedules("the n-th sync fails under load (shuttle)", || {
         let good_syncs = shuttle::rand::thread_rng().gen_range(1..5);
-        let engine = Engine::open(Tables::failing_after(good_syncs));
-        let shared = engine.clone();
-        callers(3, async move |caller| {
-            let key = [b'k', caller];
-            let mut refused = false;
-            for attempt in 0..4 {
-                match shared.apply(&key, reserve(caller, attempt)).await {
-                    Ok(_) => assert!(!refused, "an answer after the failure"),
-                    Err(EngineError::OutcomeUnknown | EngineError::Unavailable) => refused = true,
-                    Err(error) => panic!("{error}"),
-                }
-            }
-        });
-        engine.close();
+        everybody_is_answered_on(Tables::failing_after(good_syncs));
     });
+}
+
+#[test]
+fn after_a_failed_write_nothing_is_written_and_everybody_is_answered() {
+    under_many_schedules("the n-th write fails under load (shuttle)", || {
+        let good_writes = shuttle::rand::thread_rng().gen_range(1..5);
+        everybody_is_answered_on(Tables::full_after(good_writes));
+    });
+}
+
+/// Callers on a disk that fails under them: nobody waits for ever, and nobody is told anything
+/// once somebody was refused.
+fn everybody_is_answered_on(tables: Tables) {
+    let engine = Engine::open(tables);
+    let shared = engine.clone();
+    callers(3, async move |caller| {
+        let key = [b'k', caller];
+        let mut refused = false;
+        for attempt in 0..4 {
+            match shared.apply(&key, reserve(caller, attempt)).await {
+                Ok(_) => assert!(!refused, "an answer after the failure"),
+                Err(EngineError::OutcomeUnknown | EngineError::Unavailable) => refused = true,
+                Err(error) => panic!("{error}"),
+            }
+        }
+    });
+    engine.close();
 }
 
 #[test]

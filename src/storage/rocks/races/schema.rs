@@ -22,6 +22,7 @@ struct Disk {
     records: HashMap<Vec<u8>, Stored>,
     usages: HashMap<Vec<u8>, Usage>,
     synced: usize,
+    good_writes: Option<usize>,
     good_syncs: Option<usize>,
     failed: bool,
 }
@@ -32,10 +33,28 @@ impl Tables {
         Self(Mutex::new(Disk { good_syncs: Some(good_syncs), ..Disk::default() }))
     }
 
-    pub fn write(&self, changes: &[Change], _: &Meta) -> Result<(), DiskError> {
+    /// A disk whose writes fail after so many.
+    pub fn full_after(good_writes: usize) -> Self {
+        Self(Mutex::new(Disk { good_writes: Some(good_writes), ..Disk::default() }))
+    }
+
+    pub fn write<'a>(
+        &self,
+        changes: impl IntoIterator<Item = &'a Change>,
+        _: &Meta,
+    ) -> Result<(), DiskError> {
+        let changes: Vec<_> = changes.into_iter().cloned().collect();
         pause();
         let mut disk = self.0.lock().unwrap();
-        for change in changes {
+        if let Some(left) = &mut disk.good_writes {
+            let Some(fewer) = left.checked_sub(1) else {
+                assert!(!disk.failed, "a write after a failed one");
+                disk.failed = true;
+                return Err(DiskError);
+            };
+            *left = fewer;
+        }
+        for change in &changes {
             match change {
                 Change::Put { record_key, stored } => {
                     disk.records.insert(record_key.clone(), stored.clone());
@@ -52,7 +71,7 @@ impl Tables {
                 | Change::Unhold { .. } => {}
             }
         }
-        disk.log.push(changes.to_vec());
+        disk.log.push(changes);
         Ok(())
     }
 
@@ -71,7 +90,7 @@ impl Tables {
         pause();
         pause();
         let mut disk = self.0.lock().unwrap();
-        assert!(!disk.failed, "a sync after a failed one");
+        assert!(!disk.failed || disk.good_syncs.is_none(), "a sync after a failed one");
         if let Some(left) = &mut disk.good_syncs {
             if *left == 0 {
                 disk.failed = true;
