@@ -61,9 +61,12 @@ async fn more_connections_than_may_be_are_refused() {
     attack().await;
     assert!(target.server.open_files() <= files + 50, "{}", target.server.open_files());
     // The bystanders find a place once the server has noticed that these have gone.
-    while target.server.open_files() > files {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let gone = async {
+        while target.server.open_files() > files {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), gone).await.expect("connections are let go");
     target.withstands("more connections than max_connections", 64, attack).await;
 }
 

@@ -76,8 +76,9 @@ async fn results_that_find_no_room_are_taken_once_there_is_some_without_a_restar
         match caller.complete(order, 1_000_000).await {
             Ok(()) => done.push(order),
             answer => {
-                let (code, reason) = refusal(answer);
-                assert_eq!(reason, "STORE_FULL", "{code:?}\n{}", server.lines_with("").join("\n"));
+                let told = refusal(answer);
+                let full = (Code::ResourceExhausted, "STORE_FULL".to_owned());
+                assert_eq!(told, full, "{}", server.lines_with("").join("\n"));
                 refused.push(order);
             }
         }

@@ -22,22 +22,22 @@ use crate::storage::{EngineError, Purged, Usage, keys};
 
 /// How many records written during a step are told apart. A step takes milliseconds; past this
 /// number all that it read counts as written.
-const MAX_WRITTEN: usize = 8_192;
+const MAX_TOUCHED: usize = 8_192;
 
 /// The records that batches write while a step of the sweeper reads.
 #[derive(Default)]
-pub struct Written(HashSet<Vec<u8>>);
+pub struct Touched(HashSet<Vec<u8>>);
 
-impl Written {
+impl Touched {
     /// Notes what a batch writes.
     pub fn note(&mut self, changes: &[Change]) {
         let records = changes.iter().filter_map(|change| match change {
             Change::Put { record_key, .. } | Change::Delete { record_key } => Some(record_key),
-            // Entries of a record that is not written are those of the sweeper itself.
+            // Where an entry goes alone, it is one that no record has.
             _ => None,
         });
         for record_key in records {
-            if self.0.len() == MAX_WRITTEN {
+            if self.0.len() == MAX_TOUCHED {
                 return;
             }
             self.0.insert(record_key.clone());
@@ -45,7 +45,7 @@ impl Written {
     }
 
     fn may_hold(&self, record_key: &[u8]) -> bool {
-        self.0.len() == MAX_WRITTEN || self.0.contains(record_key)
+        self.0.len() == MAX_TOUCHED || self.0.contains(record_key)
     }
 }
 
@@ -94,7 +94,7 @@ impl Core {
                 return Err(EngineError::Unavailable);
             }
             self.show_disk(writer.disk.is_nearly_full());
-            writer.written = Some(Written::default());
+            writer.touched = Some(Touched::default());
             (tables, setting.swept_to, setting.now)
         };
         let due = tables.due(&swept_to, seen_at, limit);
@@ -105,9 +105,9 @@ impl Core {
             .collect();
 
         let mut writer = self.writer()?;
-        let written = writer.written.take().unwrap_or_default();
+        let touched = writer.touched.take().unwrap_or_default();
         let due = due?;
-        records.retain(|record_key, _| !written.may_hold(record_key));
+        records.retain(|record_key, _| !touched.may_hold(record_key));
         let unwritten = writer.unwritten();
         let others = Shown { tables: &tables, unwritten, writing: &self.writing };
         let ahead = ReadAhead { records: RefCell::new(records), others };

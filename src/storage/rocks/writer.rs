@@ -24,7 +24,7 @@ use super::Core;
 use super::batch::{Batch, GraceWindow, Setting, Source};
 use super::disk::Disk;
 use super::schema::{DiskError, Meta, Tables};
-use super::sweep::Written;
+use super::sweep::Touched;
 use super::sync::{Held, Position};
 use super::threads::{MutexGuard, oneshot};
 use super::turn::{Pending, Reply, ReplyTo};
@@ -69,7 +69,7 @@ pub struct Writer {
     /// What the batch before changes, for as long as it may be on its way.
     unwritten: Option<Arc<Unwritten>>,
     /// While a step of the sweeper reads: what was written since it began.
-    pub(super) written: Option<Written>,
+    pub(super) touched: Option<Touched>,
     pub(super) disk: Disk,
 }
 
@@ -121,7 +121,7 @@ impl Writer {
             quotas: Arc::new(options.quotas.clone()),
             swept_to: Vec::new(),
             unwritten: None,
-            written: None,
+            touched: None,
             disk: Disk::under(path, options.min_free_disk_bytes, options.flush_bytes()),
         })
     }
@@ -173,8 +173,8 @@ impl Writer {
         if outcome.changes.is_empty() && ahead == Meta::default() {
             return None;
         }
-        if let Some(written) = &mut self.written {
-            written.note(&outcome.changes);
+        if let Some(touched) = &mut self.touched {
+            touched.note(&outcome.changes);
         }
         // Where the write fails nobody asks for any of this again.
         self.next_fencing_token = outcome.next_fencing_token;
