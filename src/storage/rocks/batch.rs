@@ -111,17 +111,16 @@ pub enum Change {
 }
 
 impl Change {
-    /// The bytes in whose order changes are best made. Changes of one table that compare equal
-    /// here may come in the order in which they were made.
-    pub fn sort_key(&self) -> &[u8] {
+    /// Which record it concerns; `None`: a whole namespace.
+    pub fn record_key(&self) -> Option<&[u8]> {
         match self {
             Self::Put { record_key, .. }
             | Self::Delete { record_key }
             | Self::Index { record_key, .. }
             | Self::Unindex { record_key, .. }
             | Self::Hold { record_key, .. }
-            | Self::Unhold { record_key, .. } => record_key,
-            Self::Count { namespace, .. } => namespace,
+            | Self::Unhold { record_key, .. } => Some(record_key),
+            Self::Count { .. } => None,
         }
     }
 }

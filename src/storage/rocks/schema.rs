@@ -230,13 +230,23 @@ impl Tables {
     }
 
     /// Writes `changes` and `meta` in one atomic step. They are in the log then, but not yet
-    /// durable. In the order of their keys, changes spare RocksDB most of the search for the place
-    /// of each: next to the one before.
+    /// durable.
     pub fn write<'a>(
         &self,
         changes: impl IntoIterator<Item = &'a Change>,
         meta: &Meta,
     ) -> Result<(), DiskError> {
+        self.write_prepared(self.prepare(changes, meta))
+    }
+
+    /// The first half of [`Tables::write`], which may be done while something else is written. In
+    /// the order of their keys, changes spare RocksDB most of the search for the place of each:
+    /// next to the one before.
+    pub fn prepare<'a>(
+        &self,
+        changes: impl IntoIterator<Item = &'a Change>,
+        meta: &Meta,
+    ) -> Prepared {
         let mut batch = WriteBatch::default();
         self.put_all(&mut batch, changes);
         let family = self.family(META);
@@ -259,6 +269,11 @@ impl Tables {
         if let Some(erase) = &meta.erase {
             batch.put_cf(family, erase_name(&erase.order.namespace), erase.encode());
         }
+        Prepared(batch)
+    }
+
+    /// The second half.
+    pub fn write_prepared(&self, Prepared(batch): Prepared) -> Result<(), DiskError> {
         self.perform(Operation::Write, || self.db.write_opt(batch, &self.write_options))
     }
 
@@ -399,6 +414,9 @@ impl Tables {
         self.db.cf_handle(name).expect("every family was opened")
     }
 }
+
+/// What one atomic step writes, as the log will have it.
+pub struct Prepared(WriteBatch);
 
 /// The tables that a change may be made to.
 struct Families<'a> {

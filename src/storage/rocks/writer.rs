@@ -10,12 +10,14 @@
 //! the writer's, under which batches are decided, and the log's, under which they are written. A
 //! batch that is decided takes the log's before it lets the writer's go: batches are written in
 //! the order in which they were decided, and no more than one is on its way while the next is
-//! decided, over the tables and over what that one changes ([`super::unwritten`]). A batch that
+//! decided, over the tables and over what that one changes ([`super::unwritten`]), and put into the
+//! form in which the log takes it. A batch that
 //! writes nothing waits for the log as well: its answers may rest on the one before. Where a
 //! write fails, the batch behind it fails too.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use tracing::{info, warn};
@@ -23,7 +25,7 @@ use tracing::{info, warn};
 use super::Core;
 use super::batch::{Batch, GraceWindow, Setting, Source};
 use super::disk::Disk;
-use super::schema::{DiskError, Meta, Tables};
+use super::schema::{DiskError, Meta, Prepared, Tables};
 use super::sweep::Touched;
 use super::sync::{Held, Position};
 use super::threads::{MutexGuard, oneshot};
@@ -66,8 +68,8 @@ pub struct Writer {
     quotas: Arc<Quotas>,
     /// Where the sweeper goes on: everything before it is purged.
     pub(super) swept_to: Vec<u8>,
-    /// What the batch before changes, for as long as it may be on its way.
-    unwritten: Option<Arc<Unwritten>>,
+    /// What the batch before changes, for as long as it is on its way.
+    unwritten: Weak<Unwritten>,
     /// While a step of the sweeper reads: what was written since it began.
     pub(super) touched: Option<Touched>,
     pub(super) disk: Disk,
@@ -120,7 +122,7 @@ impl Writer {
             grace: stored.grace.unwrap_or_default(),
             quotas: Arc::new(options.quotas.clone()),
             swept_to: Vec::new(),
-            unwritten: None,
+            unwritten: Weak::new(),
             touched: None,
             disk: Disk::under(path, options.min_free_disk_bytes, options.flush_bytes()),
         })
@@ -140,12 +142,13 @@ impl Writer {
     }
 
     /// What may not be in the tables yet.
-    pub(super) fn unwritten(&mut self) -> Option<Arc<Unwritten>> {
-        // Whoever wrote it has let it go.
-        if self.unwritten.as_mut().is_some_and(|it| Arc::get_mut(it).is_some()) {
-            self.unwritten = None;
+    pub(super) fn unwritten(&self) -> Option<Arc<Unwritten>> {
+        let unwritten = self.unwritten.upgrade();
+        if unwritten.is_none() {
+            // Whoever let it go had written it. What is read from here on is read after that.
+            fence(Ordering::Acquire);
         }
-        self.unwritten.clone()
+        unwritten
     }
 
     /// Ends `batch`: what it came to has to be written next, with high-water marks ahead of
@@ -181,15 +184,18 @@ impl Writer {
         self.stored_clock = ahead.clock_high_water.unwrap_or(self.stored_clock);
         self.stored_fencing = ahead.fencing_high_water.or(self.stored_fencing);
         let unwritten = Arc::new(Unwritten::of(outcome.changes));
-        self.unwritten = Some(Arc::clone(&unwritten));
-        Some(Ended { unwritten, meta: ahead })
+        self.unwritten = Arc::downgrade(&unwritten);
+        let prepared = self.tables.prepare(unwritten.in_order(), &ahead);
+        Some(Ended { prepared, unwritten })
     }
 }
 
-/// What a batch came to.
+/// What a batch came to, ready to be written: all that can be done while the batch before it is
+/// on its way is done.
 pub(super) struct Ended {
+    prepared: Prepared,
+    /// Held until it is written: that is how the writer knows.
     unwritten: Arc<Unwritten>,
-    meta: Meta,
 }
 
 /// What a batch was filled with other than by questions.
@@ -225,9 +231,10 @@ impl Core {
     pub(super) fn decide(&self, pending: Vec<Pending>) -> (Vec<Reply>, Position) {
         let mut replies = Vec::with_capacity(pending.len());
         let mut position = 0;
+        let mut left: usize = pending.iter().map(|pending| pending.question.count()).sum();
         let mut pending = pending.into_iter().peekable();
         while pending.peek().is_some() {
-            let expected = pending.len().min(MAX_BATCH);
+            let expected = left.min(MAX_BATCH);
             let mut size = 0;
             let batch = std::iter::from_fn(|| {
                 let next = pending.next_if(|_| size < MAX_BATCH)?;
@@ -237,6 +244,7 @@ impl Core {
             // A batch that is refused rests on nothing, but those before it do.
             position = position.max(self.decide_batch(batch, expected, &mut replies));
             self.sync.meters.decided(size);
+            left -= size;
         }
         (replies, position)
     }
@@ -282,6 +290,8 @@ impl Core {
         ended: Option<Ended>,
     ) -> Result<Position, DiskError> {
         let tables = Arc::clone(&writer.tables);
+        // Freed when both mutexes are let go.
+        let _unwritten = ended.as_ref().map(|ended| Arc::clone(&ended.unwritten));
         let writing = self.writing.lock();
         drop(writer);
         self.write_next(&tables, writing.is_ok(), ended)
@@ -300,8 +310,10 @@ impl Core {
             return Err(DiskError);
         }
         // It may rest on any batch before it.
-        let Some(Ended { unwritten, meta }) = ended else { return Ok(self.sync.position()) };
-        match tables.write(unwritten.in_order(), &meta) {
+        let Some(Ended { prepared, unwritten: _held }) = ended else {
+            return Ok(self.sync.position());
+        };
+        match tables.write_prepared(prepared) {
             Ok(()) => Ok(self.sync.wrote()),
             Err(DiskError) => {
                 self.sync.poison();
@@ -323,7 +335,7 @@ impl Core {
         if self.sync.refusal() == Some(EngineError::Unavailable) {
             return Err(EngineError::Unavailable);
         }
-        writer.unwritten = None;
+        writer.unwritten = Weak::new();
         Ok((writer, writing.map_err(|_| EngineError::Unavailable)?))
     }
 

@@ -27,6 +27,9 @@ struct Disk {
     failed: bool,
 }
 
+/// What one step writes.
+pub struct Prepared(Vec<Change>);
+
 impl Tables {
     /// A disk whose syncs fail after so many.
     pub fn failing_after(good_syncs: usize) -> Self {
@@ -41,9 +44,16 @@ impl Tables {
     pub fn write<'a>(
         &self,
         changes: impl IntoIterator<Item = &'a Change>,
-        _: &Meta,
+        meta: &Meta,
     ) -> Result<(), DiskError> {
-        let changes: Vec<_> = changes.into_iter().cloned().collect();
+        self.write_prepared(self.prepare(changes, meta))
+    }
+
+    pub fn prepare<'a>(&self, changes: impl IntoIterator<Item = &'a Change>, _: &Meta) -> Prepared {
+        Prepared(changes.into_iter().cloned().collect())
+    }
+
+    pub fn write_prepared(&self, Prepared(changes): Prepared) -> Result<(), DiskError> {
         pause();
         let mut disk = self.0.lock().unwrap();
         if let Some(left) = &mut disk.good_writes {
