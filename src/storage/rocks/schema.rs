@@ -61,6 +61,10 @@ const MAX_LOG_BYTES: u64 = 128 << 20;
 /// exist takes about half the time of one that also allocates.
 const RECYCLED_LOGS: usize = 6;
 
+/// A table on its way to the disk is handed to it in pieces of so many bytes. Handed over as a
+/// whole, with its last sync, a commit of the log would have to wait behind all of it.
+const TABLE_BYTES_PER_WRITEBACK: u64 = 1 << 20;
+
 /// What the engine knows of itself, as it was stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Meta {
@@ -565,6 +569,7 @@ fn db_options() -> Options {
     options.set_max_background_jobs(2);
     options.set_max_total_wal_size(MAX_LOG_BYTES);
     options.set_recycle_log_file_num(RECYCLED_LOGS);
+    options.set_bytes_per_sync(TABLE_BYTES_PER_WRITEBACK);
     // A torn tail is what a power cut leaves: nothing in it was acknowledged. This is also the
     // only mode that goes with recycled logs.
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
@@ -578,7 +583,8 @@ fn table_options(options: &StoreOptions) -> Options {
     table.set_write_buffer_size(options.memtable_bytes);
     table.set_max_write_buffer_number(options.memtables_per_table.into());
     table.set_min_write_buffer_number_to_merge(options.memtables_per_flush.into());
-    table.set_compression_type(DBCompressionType::Lz4);
+    // What is flushed is soon merged, and much of it is over by then: only what stays is compressed.
+    table.set_compression_per_level(&[DBCompressionType::None, DBCompressionType::Lz4]);
     table
 }
 
