@@ -309,19 +309,20 @@ impl Records {
         self.expiry.remove(&(old.retained_until(), key));
     }
 
-    fn purge(&mut self, limit: usize) -> Purged {
+    /// Frees what is over, `limit` records at most: how many, and whether there is more.
+    fn purge(&mut self, limit: usize) -> (usize, bool) {
         let mut records = 0;
         while let Some((until, key)) = self.expiry.first().cloned() {
             if until > self.now {
-                return Purged { records, more: false };
+                return (records, false);
             }
             if records == limit {
-                return Purged { records, more: true };
+                return (records, true);
             }
             self.free(&key);
             records += 1;
         }
-        Purged { records, more: false }
+        (records, false)
     }
 
     /// Frees the space of a record whose retention is over.
@@ -437,13 +438,14 @@ impl Engine for MemoryEngine {
 
     fn purge(&self, limit: usize) -> Result<Purged, EngineError> {
         let mut inner = self.shared.begin()?;
+        let began_at = Instant::now();
         let Inner { records, clock, .. } = &mut *inner;
         records.now = clock.read();
-        let purged = records.purge(limit);
+        let (purged, more) = records.purge(limit);
         // What is left of those that are due comes next.
-        let reached = records.expiry.first().filter(|_| purged.more).map(|(until, _)| *until);
-        self.shared.meters.swept(purged.records, records.now, reached);
-        Ok(purged)
+        let reached = records.expiry.first().filter(|_| more).map(|(until, _)| *until);
+        self.shared.meters.swept(purged, records.now, reached);
+        Ok(Purged { records: purged, more, kept_out: began_at.elapsed() })
     }
 
     fn list(&self, listing: Listing) -> Answering<'_, Page> {

@@ -69,7 +69,7 @@ mod waiting;
 
 use std::future::Future;
 use std::pin::Pin;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 
@@ -210,6 +210,8 @@ pub struct Purged {
     pub records: usize,
     /// Whether there was more to do than the limit allowed.
     pub more: bool,
+    /// For how long callers had to wait for it.
+    pub kept_out: Duration,
 }
 
 /// Whether an engine serves.

@@ -1,8 +1,9 @@
 //! The sweeper: frees the space of records whose retention is over, and goes on with erases
 //! that operators began, in small paced steps.
 //!
-//! No answer relies on it having run. While there is a backlog it rests after each step, so that
-//! it leaves the engine to callers most of the time and they are never far behind it.
+//! No answer relies on it having run. While there is a backlog it rests after each step for as long
+//! as callers had to wait for it, so that the engine is theirs half of the time at least. Not longer:
+//! records that come faster than they go would fill the disk in the end.
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
@@ -14,10 +15,6 @@ use super::Engine;
 
 /// How many records one step looks at: about a millisecond of work.
 const STEP: usize = 128;
-
-/// How much of the time that a purge took it rests after it: a quarter. Most of it was reading, in
-/// nobody's way; records that come faster than they go would fill the disk in the end.
-const PURGE_REST: u32 = 4;
 
 /// How often it looks when there was nothing to do.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -58,11 +55,13 @@ fn sweep(engine: &dyn Engine, stopped: &(Mutex<bool>, Condvar)) {
         let began_at = Instant::now();
         // Both, so that neither has to wait for the other's backlog.
         let steps = engine.purge(STEP).and_then(|purged| {
-            let purging = began_at.elapsed();
-            Ok((purged, purging, engine.erase_step(STEP)?))
+            let erasing_at = Instant::now();
+            let erased = engine.erase_step(STEP)?;
+            // An erase keeps callers out for all of its step.
+            Ok((purged, erased, purged.kept_out + erasing_at.elapsed()))
         });
         let pause = match steps {
-            Ok((purged, purging, erased)) => {
+            Ok((purged, erased, kept_out)) => {
                 failing = false;
                 let (since, records) = backlog.take().unwrap_or((began_at, 0));
                 let records = records + purged.records;
@@ -71,10 +70,7 @@ fn sweep(engine: &dyn Engine, stopped: &(Mutex<bool>, Condvar)) {
                 } else if records > 0 {
                     debug!(records, took = ?since.elapsed(), "swept");
                 }
-                // An erase keeps callers out for all of its step.
-                let erasing = began_at.elapsed() - purging;
-                let rest = purging / PURGE_REST + erasing;
-                if purged.more || erased.more { rest } else { INTERVAL }
+                if purged.more || erased.more { kept_out } else { INTERVAL }
             }
             Err(error) => {
                 if !failing {

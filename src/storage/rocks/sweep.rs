@@ -9,6 +9,7 @@
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use tracing::warn;
 
@@ -105,6 +106,7 @@ impl Core {
             .collect();
 
         let mut writer = self.writer()?;
+        let began_at = Instant::now();
         let touched = writer.touched.take().unwrap_or_default();
         let due = due?;
         records.retain(|record_key, _| !touched.may_hold(record_key));
@@ -134,6 +136,23 @@ impl Core {
             return Err(EngineError::OutcomeUnknown);
         }
         self.sync.meters.swept(records, now, due.last().filter(|_| more).map(|(at, _)| *at));
-        Ok(Purged { records, more })
+        Ok(Purged { records, more, kept_out: began_at.elapsed() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn past_its_bound_every_record_counts_as_written() {
+        let delete = |number: usize| Change::Delete { record_key: number.to_be_bytes().to_vec() };
+        let mut touched = Touched::default();
+        touched.note(&(1..MAX_TOUCHED).map(delete).collect::<Vec<_>>());
+        assert!(touched.may_hold(&1_usize.to_be_bytes()));
+        assert!(!touched.may_hold(b"another"));
+        touched.note(&[delete(MAX_TOUCHED), delete(MAX_TOUCHED + 1)]);
+        assert!(touched.may_hold(b"another"));
+        assert_eq!(touched.0.len(), MAX_TOUCHED, "no more are remembered");
     }
 }
