@@ -55,7 +55,7 @@ async fn a_disk_that_is_nearly_full_takes_what_ends_a_reservation_and_recovers_b
 /// that would make a write fail are told to come back, and the store goes on by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn results_that_find_no_room_are_taken_once_there_is_some_without_a_restart() {
-    let Some(disk) = SmallDisk::new(256) else { return };
+    let Some(disk) = SmallDisk::new(448) else { return };
     let data = disk.path().join("data");
     // The reserve is large against what is merged: a merge may take all that is left, and where a
     // write comes at that moment it fails.
