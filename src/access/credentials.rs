@@ -21,6 +21,7 @@ use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::token::without_secrets;
 use super::{NamespacePattern, Principal, Role, SubjectName, TokenDigest};
 use crate::config::{Fault, in_file, in_order, quoted, suggest};
 
@@ -83,7 +84,8 @@ struct Reader<'f> {
 impl Reader<'_> {
     fn fault(&mut self, field: &str, at: Option<usize>, problem: String) {
         let origin = in_file(self.path, self.text, at);
-        self.faults.push(Fault { setting: field.to_owned(), origin, problem });
+        let (setting, problem) = (without_secrets(field), without_secrets(&problem));
+        self.faults.push(Fault { setting, origin, problem });
     }
 
     fn file(&mut self, credentials: &mut Credentials) {

@@ -211,3 +211,21 @@ fn a_certificate_does_not_make_a_wrong_token_good() {
     assert_eq!(visitor.recognise(None).unwrap().name(), "shop");
     assert_eq!(visitor.recognise(Some(b"wrong")).unwrap_err(), Unknown::Token);
 }
+
+#[test]
+fn a_token_is_quoted_from_no_place_of_the_file() {
+    let token = Token::mint().unwrap();
+    let secret = token.reveal();
+    let text = format!(
+        "{secret} = 1\n[principals.{secret}]\n{secret} = 1\nrole = '{secret}'\n\
+         namespaces = ['{secret}A', 'onced_Orders']\ntokens = ['{secret}']\n\
+         certificates = ['{secret}']\n"
+    );
+    let faults = read(&text).unwrap_err();
+    assert!(faults.len() >= 5, "{faults:?}");
+    for fault in &faults {
+        assert!(!fault.contains(&secret[6..]), "{fault}");
+    }
+    let shown = faults.iter().any(|fault| fault.contains("\"onced_Orders\""));
+    assert!(shown, "what is no secret is quoted: {faults:?}");
+}

@@ -14,6 +14,25 @@ const PREFIX: &str = "onced_";
 /// How digests are marked in a file.
 const SCHEME: &str = "sha256:";
 
+/// As many characters behind [`PREFIX`] count as a token, or as enough of one to be a secret.
+const MIN_SECRET: usize = 16;
+
+/// `text` without the secrets of whatever in it looks like a token: it may have been written, or
+/// slipped, into any place of a file.
+pub fn without_secrets(text: &str) -> String {
+    let mut parts = text.split(PREFIX);
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let is_inside = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        let rest = part.trim_start_matches(is_inside);
+        let hides = part.len() - rest.len() >= MIN_SECRET;
+        shown.push_str(PREFIX);
+        shown.push_str(if hides { "…" } else { &part[..part.len() - rest.len()] });
+        shown.push_str(rest);
+    }
+    shown
+}
+
 /// A bearer token: a secret.
 pub struct Token(String);
 
