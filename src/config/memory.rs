@@ -69,6 +69,8 @@ pub struct MemoryPlan {
     pub memtables_per_table: u8,
     /// How many of them are flushed together.
     pub memtables_per_flush: u8,
+    /// How many records, each of any size, are read together where several are reserved.
+    pub records_read_together: u8,
     /// Whether filters and indices of tables lie in the block cache, where they are bounded and
     /// may have to be read again.
     pub filters_in_cache: bool,
@@ -85,6 +87,7 @@ impl MemoryPlan {
                 connection_window_bytes: WINDOWS.1,
                 memtables_per_table: 9,
                 memtables_per_flush: 4,
+                records_read_together: 32,
                 filters_in_cache: false,
             };
         };
@@ -96,6 +99,7 @@ impl MemoryPlan {
             connection_window_bytes: WINDOWS.0,
             memtables_per_table: MEMTABLES_PER_TABLE,
             memtables_per_flush: 1,
+            records_read_together: 1,
             filters_in_cache: true,
         }
     }

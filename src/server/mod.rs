@@ -285,6 +285,7 @@ fn store_options(settings: &Settings) -> StoreOptions {
         memtable_bytes: settings.memtable_bytes,
         memtables_per_table: plan.memtables_per_table,
         memtables_per_flush: plan.memtables_per_flush,
+        records_read_together: plan.records_read_together,
         block_cache_bytes: settings.block_cache_bytes,
         min_free_disk_bytes: settings.min_free_disk_bytes,
         quotas: settings

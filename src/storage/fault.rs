@@ -38,6 +38,11 @@ impl FaultPlan {
         *self.next.lock().unwrap() = Some((operation, fault));
     }
 
+    /// Whether the next `operation` meets a fault.
+    pub fn awaits(&self, operation: Operation) -> bool {
+        self.next.lock().unwrap().is_some_and(|(planned, _)| planned == operation)
+    }
+
     /// The fault that `operation` meets; it is met once.
     pub fn meet(&self, operation: Operation) -> Option<Fault> {
         let mut next = self.next.lock().unwrap();

@@ -75,6 +75,9 @@ pub struct StoreOptions {
     /// How many memtables of a table are flushed together, once they are full: less than there may
     /// be. Where the log gets too long they are flushed earlier.
     pub memtables_per_flush: u8,
+    /// How many records are read together where several are reserved. Each may be as large as a
+    /// response may be; one at a time takes longer and least memory. RocksDB takes no more than 32.
+    pub records_read_together: u8,
     /// The size of the block cache in bytes.
     pub block_cache_bytes: usize,
     /// Whether filters and indices of tables lie in the block cache: then they are bounded, and may
@@ -108,6 +111,7 @@ impl Default for StoreOptions {
             memtable_bytes: 16 << 20,
             memtables_per_table: 9,
             memtables_per_flush: 4,
+            records_read_together: 32,
             block_cache_bytes: 64 << 20,
             filters_in_cache: false,
             min_free_disk_bytes: 256 << 20,

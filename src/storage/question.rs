@@ -16,6 +16,17 @@ pub enum Question<K> {
 }
 
 impl<K> Question<K> {
+    /// The keys that it is to reserve.
+    pub fn reserves(&self) -> impl Iterator<Item = &K> {
+        let (one, several) = match self {
+            Self::Apply(key, command) => (Some((key, command)), &[][..]),
+            Self::ApplyAll(commands) => (None, commands.as_slice()),
+            Self::Lookup(_) => (None, &[][..]),
+        };
+        let commands = one.into_iter().chain(several.iter().map(|(key, command)| (key, command)));
+        commands.filter(|(_, command)| matches!(command, Command::Reserve(_))).map(|(key, _)| key)
+    }
+
     /// How many commands and lookups it comes to.
     pub fn count(&self) -> usize {
         match self {

@@ -99,6 +99,7 @@ const EXCEPTIONS: &[Exception] = &[
             "promise_6_whoever_is_parked_when_a_commit_fails_is_told",
             "promise_2_commands_in_one_call_are_one_commit",
             "promise_5_a_record_that_cannot_be_read_fails_only_its_own_item",
+            "promise_5_records_of_any_size_and_damaged_ones_are_told_apart",
             "promise_2_a_listing_shows_nothing_that_is_not_durable",
             "promise_6_an_erase_that_fails_poisons_too",
         ],
@@ -267,6 +268,7 @@ conformance! {
     batches {
         promise_5_a_caller_that_leaves_before_its_turn_has_asked_none_of_them,
         promise_5_a_record_that_cannot_be_read_fails_only_its_own_item,
+        promise_5_records_of_any_size_and_damaged_ones_are_told_apart,
     }
     operating {
         promise_5_an_erase_that_is_ordered_again_is_the_same,

@@ -19,6 +19,7 @@ fn without_a_limit_nothing_is_shared_out() {
     let plan = MemoryPlan::within(None);
     assert_eq!((plan.max_calls, plan.small_message_bytes), (usize::MAX, 64 << 10));
     assert!(!plan.filters_in_cache);
+    assert_eq!(plan.records_read_together, 32);
 }
 
 #[test]
@@ -29,6 +30,7 @@ fn a_limit_is_shared_out_to_what_is_not_given() {
     assert_eq!(in_force(&sources, "memtable_bytes"), said("5MiB", "memory_limit"));
     assert_eq!(in_force(&sources, "max_connections"), said("100", "--max-connections"));
     assert_eq!(in_force(&sources, "max_in_flight"), said("16384", "default"));
+    assert_eq!(MemoryPlan::within(Some(512 << 20)).records_read_together, 1);
 }
 
 #[test]

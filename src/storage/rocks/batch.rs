@@ -26,9 +26,9 @@
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use indexmap::map;
 
 use super::disk::Room;
+use super::together::Together;
 use crate::domain::{
     Command, Decision, FencingToken, Moment, Phase, QuotaKind, Record, Refusal, Span, State, Write,
     decide, phase_of, purge,
@@ -41,10 +41,20 @@ use crate::storage::{EngineError, Quota, Quotas, Usage, keys};
 /// How late an index entry may be: this, or an eighth of the time until retention is over.
 const INDEX_SLACK: Span = Span::from_secs(60);
 
+/// A record, and how many bytes it takes on disk; `None`: there is none.
+pub type Found = Option<(Stored, usize)>;
+
 /// Where a batch reads what it has not written itself.
 pub trait Source {
-    /// The record under `record_key`, and how many bytes it takes there.
-    fn read(&self, record_key: &[u8]) -> Result<Option<(Stored, usize)>, EngineError>;
+    /// The record under `record_key`.
+    fn read(&self, record_key: &[u8]) -> Result<Found, EngineError>;
+
+    /// The same for several, in their order and none of them twice, which takes less time than
+    /// one after another. `None` where one has to be read alone: because that fails, or because
+    /// the record is large and may not be needed.
+    fn read_together(&self, record_keys: &[&[u8]]) -> Vec<Option<Found>> {
+        vec![None; record_keys.len()]
+    }
 
     /// What the namespace with this name has on record.
     fn usage(&self, namespace: &[u8]) -> Result<Usage, EngineError>;
@@ -252,11 +262,28 @@ impl<'a, S: Source> Batch<'a, S> {
         Self { source, setting, overlay, tallies, stale: Vec::new() }
     }
 
-    /// The same with room for so many records, so that it need not grow.
-    #[must_use]
-    pub fn expecting(mut self, records: usize) -> Self {
-        self.overlay.reserve(records);
-        self
+    /// Reads the records under `record_keys` before they are asked for one by one, as many
+    /// `together` as may be. What it does not get is read when it is asked for.
+    pub fn read_ahead<'k>(
+        &mut self,
+        record_keys: impl Iterator<Item = &'k [u8]>,
+        together: &mut Together,
+    ) {
+        let mut record_keys: Vec<_> = record_keys.collect();
+        self.overlay.reserve(record_keys.len());
+        record_keys.sort_unstable();
+        record_keys.dedup();
+        let mut rest = record_keys.as_slice();
+        while let Some(next) = together.split_off(&mut rest) {
+            let found = self.source.read_together(next);
+            together.learn(found.iter().all(Option::is_some));
+            for (record_key, found) in next.iter().zip(found) {
+                if let Some(found) = found {
+                    let entry = self.entry(record_key, found);
+                    self.overlay.insert(record_key.to_vec(), entry);
+                }
+            }
+        }
     }
 
     /// Decides `command`. The flag says whether it changed anything.
@@ -471,20 +498,23 @@ impl<'a, S: Source> Batch<'a, S> {
 
     /// Where in the overlay a record is; it is read where this batch has not seen it.
     fn find(&mut self, record_key: &[u8]) -> Result<usize, EngineError> {
-        match self.overlay.entry(record_key.to_vec()) {
-            map::Entry::Occupied(found) => Ok(found.index()),
-            map::Entry::Vacant(vacant) => {
-                let mut entry = Entry::default();
-                if let Some((stored, bytes)) = self.source.read(record_key)? {
-                    entry.indexed_at = Some(stored.indexed_at);
-                    entry.held_until = stored.record.in_doubt_from();
-                    entry.record = Some(as_read(stored, &self.setting.grace));
-                    entry.counted = Some((record_key.len() + bytes) as u64);
-                }
-                let found = vacant.index();
-                vacant.insert(entry);
-                Ok(found)
-            }
+        if let Some(found) = self.overlay.get_index_of(record_key) {
+            return Ok(found);
+        }
+        let entry = self.entry(record_key, self.source.read(record_key)?);
+        let (found, _) = self.overlay.insert_full(record_key.to_vec(), entry);
+        Ok(found)
+    }
+
+    /// What the overlay shows of what was found under `record_key`.
+    fn entry(&self, record_key: &[u8], found: Found) -> Entry {
+        let Some((stored, bytes)) = found else { return Entry::default() };
+        Entry {
+            indexed_at: Some(stored.indexed_at),
+            held_until: stored.record.in_doubt_from(),
+            counted: Some((record_key.len() + bytes) as u64),
+            record: Some(as_read(stored, &self.setting.grace)),
+            changed: None,
         }
     }
 }

@@ -1,12 +1,13 @@
 //! The engine on RocksDB.
 //!
-//! Read in this order: [`schema`] is what lies on disk, [`batch`] decides, `writer` decides a
-//! batch under one mutex and puts it into the log under another, `unwritten` is what the next batch
-//! sees of it meanwhile, [`sync`] makes the log durable on a thread of its own,
-//! [`turn`] is how callers form batches without a thread of their own, and [`wait`] how they
-//! wait for somebody else's reservation. `sweep` frees what is over, `list` reads pages off to the
-//! side, `erase` empties a namespace step by step, and [`migrate`] is what happens once, when a
-//! directory of an earlier format is opened. [`backup`] makes backups of a running store,
+//! Read in this order: [`schema`] is what lies on disk, [`batch`] decides, over records of which
+//! `together` says how many are read at once, `writer` decides a batch under one mutex and puts it
+//! into the log under another, `unwritten` is what the next batch sees of it meanwhile, [`sync`]
+//! makes the log durable on a thread of its own, [`turn`] is how callers form batches without a
+//! thread of their own, and [`wait`] how they wait for somebody else's reservation. `sweep` frees
+//! what is over, `list` reads pages off to the side, `erase` empties a namespace step by step, and
+//! [`migrate`] is what happens once, when a directory of an earlier format is opened. [`backup`]
+//! makes backups of a running store,
 //! [`restore`] makes a store of one, and [`verify`] holds everything in a store against everything
 //! else.
 //!
@@ -23,6 +24,7 @@
 //!    everything else that fails did not happen.
 //! 6. `sync.rs` says why; one flag, checked before every batch and every answer.
 //! 7. [`crate::storage::admission`] bounds what is in flight, [`writer`] what is in a batch,
+//!    `together` what is read for one,
 //!    [`crate::storage::waiting`] how many wait, [`crate::storage::round`] what the answers to
 //!    the commands of one call carry, `list` how many read much at a time, and
 //!    [`crate::storage::list`] how much a page reads.
@@ -41,6 +43,7 @@ pub mod restore;
 pub mod schema;
 mod sweep;
 mod sync;
+mod together;
 mod turn;
 mod unwritten;
 pub mod verify;

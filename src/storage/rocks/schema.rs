@@ -13,7 +13,7 @@ use rocksdb::{
 };
 use tracing::error;
 
-use super::batch::{Change, GraceWindow, Source};
+use super::batch::{Change, Found, GraceWindow, Source};
 use super::{directory, migrate, view};
 use crate::domain::{FencingToken, Moment, Namespace};
 use crate::storage::codec::{self, Stored};
@@ -64,6 +64,10 @@ const RECYCLED_LOGS: usize = 6;
 /// A table on its way to the disk is handed to it in pieces of so many bytes. Handed over as a
 /// whole, with its last sync, a commit of the log would have to wait behind all of it.
 const TABLE_BYTES_PER_WRITEBACK: u64 = 1 << 20;
+
+/// A larger record is not read before somebody may have it: whoever asks may have left, or there
+/// may be no room for the answer.
+const MAX_BYTES_READ_AHEAD: usize = 4 << 10;
 
 /// What the engine knows of itself, as it was stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -395,15 +399,11 @@ impl Tables {
 
     /// The same as [`Source::read`] for a record that nobody is expected to read again soon: the
     /// cache is left to others.
-    pub fn read_once(&self, record_key: &[u8]) -> Result<Option<(Stored, usize)>, EngineError> {
+    pub fn read_once(&self, record_key: &[u8]) -> Result<Found, EngineError> {
         self.read_as(record_key, &self.read_once_options)
     }
 
-    fn read_as(
-        &self,
-        record_key: &[u8],
-        options: &ReadOptions,
-    ) -> Result<Option<(Stored, usize)>, EngineError> {
+    fn read_as(&self, record_key: &[u8], options: &ReadOptions) -> Result<Found, EngineError> {
         if self.faults.as_ref().is_some_and(|faults| faults.meet(Operation::Read).is_some()) {
             return Err(EngineError::Unavailable);
         }
@@ -468,8 +468,24 @@ impl Families<'_> {
 }
 
 impl Source for Tables {
-    fn read(&self, record_key: &[u8]) -> Result<Option<(Stored, usize)>, EngineError> {
+    fn read(&self, record_key: &[u8]) -> Result<Found, EngineError> {
         self.read_as(record_key, &self.read_options)
+    }
+
+    fn read_together(&self, record_keys: &[&[u8]]) -> Vec<Option<Found>> {
+        if self.faults.as_ref().is_some_and(|faults| faults.awaits(Operation::Read)) {
+            return vec![None; record_keys.len()];
+        }
+        let (records, options) = (self.family(RECORDS), &self.read_options);
+        let read = self.db.batched_multi_get_cf_opt(records, record_keys, true, options);
+        let found = read.into_iter().map(|read| match read {
+            Ok(None) => Some(None),
+            Ok(Some(bytes)) if bytes.len() <= MAX_BYTES_READ_AHEAD => {
+                view::decode(&bytes).ok().map(|stored| Some((stored, bytes.len())))
+            }
+            Ok(Some(_)) | Err(_) => None,
+        });
+        found.collect()
     }
 
     fn usage(&self, namespace: &[u8]) -> Result<Usage, EngineError> {

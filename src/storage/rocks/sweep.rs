@@ -14,11 +14,10 @@ use std::time::Instant;
 use tracing::warn;
 
 use super::Core;
-use super::batch::{Batch, Change, Source};
+use super::batch::{Batch, Change, Found, Source};
 use super::schema::DiskError;
 use super::unwritten::Shown;
 use crate::domain::Moment;
-use crate::storage::codec::Stored;
 use crate::storage::{EngineError, Purged, Usage, keys};
 
 /// How many records written during a step are told apart. A step takes milliseconds; past this
@@ -51,7 +50,7 @@ impl Touched {
 }
 
 /// What a record was found to be: itself and its size, none, or not to be read.
-type Read = Result<Option<(Stored, usize)>, EngineError>;
+type Read = Result<Found, EngineError>;
 
 /// Records as they were found beforehand, and whatever else there is.
 pub struct ReadAhead<S> {

@@ -6,11 +6,11 @@
 
 use std::sync::Arc;
 
-use super::batch::{Change, Source};
+use super::batch::{Change, Found, Source};
 use super::schema::Tables;
 use super::threads::Mutex;
 use crate::domain::Moment;
-use crate::storage::codec::{self, Stored};
+use crate::storage::codec;
 use crate::storage::{EngineError, Usage};
 
 /// The changes of one batch.
@@ -73,7 +73,7 @@ impl Unwritten {
     }
 
     /// What becomes of the record under `record_key`; `None`: it is not changed.
-    fn record(&self, record_key: &[u8]) -> Option<Option<(Stored, usize)>> {
+    fn record(&self, record_key: &[u8]) -> Option<Found> {
         self.about(record_key).find_map(|change| match change {
             Change::Put { stored, .. } => {
                 let bytes = codec::encoded_len(&stored.record, stored.indexed_at, stored.run);
@@ -117,9 +117,21 @@ pub struct Shown<'a> {
 }
 
 impl Source for Shown<'_> {
-    fn read(&self, record_key: &[u8]) -> Result<Option<(Stored, usize)>, EngineError> {
+    fn read(&self, record_key: &[u8]) -> Result<Found, EngineError> {
         let changed = self.unwritten.as_ref().and_then(|unwritten| unwritten.record(record_key));
         changed.map_or_else(|| self.tables.read(record_key), Ok)
+    }
+
+    fn read_together(&self, record_keys: &[&[u8]]) -> Vec<Option<Found>> {
+        let mut read = self.tables.read_together(record_keys);
+        if let Some(unwritten) = &self.unwritten {
+            for (record_key, found) in record_keys.iter().zip(&mut read) {
+                if let Some(changed) = unwritten.record(record_key) {
+                    *found = Some(changed);
+                }
+            }
+        }
+        read
     }
 
     fn usage(&self, namespace: &[u8]) -> Result<Usage, EngineError> {
@@ -145,6 +157,7 @@ mod tests {
     use crate::domain::{
         FencingToken, Fingerprint, LeaseExpiryAction, OwnerToken, Record, Span, State,
     };
+    use crate::storage::codec::Stored;
 
     fn stored(attempt: u32) -> Stored {
         let record = Record {

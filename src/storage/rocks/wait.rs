@@ -99,7 +99,7 @@ impl Core {
         }
         drop(writer);
         let mut replies = Vec::new();
-        let position = self.decide_batch(std::iter::empty(), 0, &mut replies);
+        let position = self.decide_batch(Vec::new(), &mut replies);
         self.hand_out(replies, position);
         Ok(())
     }

@@ -29,6 +29,7 @@ use super::schema::{DiskError, Meta, Prepared, Tables};
 use super::sweep::Touched;
 use super::sync::{Held, Position};
 use super::threads::{MutexGuard, oneshot};
+use super::together::Together;
 use super::turn::{Pending, Reply, ReplyTo};
 use super::unwritten::{Shown, Unwritten};
 use crate::clock::{Clock, EngineClock};
@@ -57,6 +58,7 @@ const MAX_GRACE_WINDOWS: usize = 1_024;
 pub struct Writer {
     pub(super) tables: Arc<Tables>,
     pub(super) clock: EngineClock,
+    together: Together,
     /// Callers that wait for somebody else's reservation.
     pub(super) waiting: Parked<Vec<u8>, ReplyTo>,
     next_fencing_token: FencingToken,
@@ -114,6 +116,7 @@ impl Writer {
         Ok(Self {
             tables,
             clock,
+            together: Together::at_most(options.records_read_together.into()),
             waiting: Waiting::new(options.waiting),
             next_fencing_token,
             stored_clock,
@@ -228,37 +231,30 @@ pub(super) struct Settled<T> {
 impl Core {
     /// Decides everything in `pending`, writes it, and returns the answers with the position
     /// that they rest on.
-    pub(super) fn decide(&self, pending: Vec<Pending>) -> (Vec<Reply>, Position) {
+    pub(super) fn decide(&self, mut pending: Vec<Pending>) -> (Vec<Reply>, Position) {
         let mut replies = Vec::with_capacity(pending.len());
         let mut position = 0;
-        let mut left: usize = pending.iter().map(|pending| pending.question.count()).sum();
-        let mut pending = pending.into_iter().peekable();
-        while pending.peek().is_some() {
-            let expected = left.min(MAX_BATCH);
+        while !pending.is_empty() {
             let mut size = 0;
-            let batch = std::iter::from_fn(|| {
-                let next = pending.next_if(|_| size < MAX_BATCH)?;
-                size += next.question.count();
-                Some(next)
+            let fitting = pending.iter().take_while(|asked| {
+                let has_room = size < MAX_BATCH;
+                size += if has_room { asked.question.count() } else { 0 };
+                has_room
             });
+            let rest = pending.split_off(fitting.count());
             // A batch that is refused rests on nothing, but those before it do.
-            position = position.max(self.decide_batch(batch, expected, &mut replies));
+            position = position.max(self.decide_batch(pending, &mut replies));
             self.sync.meters.decided(size);
-            left -= size;
+            pending = rest;
         }
         (replies, position)
     }
 
-    pub(super) fn decide_batch(
-        &self,
-        pending: impl Iterator<Item = Pending>,
-        expected: usize,
-        replies: &mut Vec<Reply>,
-    ) -> Position {
+    pub(super) fn decide_batch(&self, asked: Vec<Pending>, replies: &mut Vec<Reply>) -> Position {
         let mut writer = match self.writer() {
             Ok(writer) => writer,
             Err(error) => {
-                replies.extend(pending.map(|pending| Reply::refused(pending.caller, error)));
+                replies.extend(asked.into_iter().map(|it| Reply::refused(it.caller, error)));
                 return 0;
             }
         };
@@ -269,10 +265,13 @@ impl Core {
         let unwritten = writer.unwritten();
         let shown = Shown { tables: &tables, unwritten, writing: &self.writing };
         let now = setting.now;
-        let mut batch = Batch::new(&shown, setting).expecting(expected);
+        let mut batch = Batch::new(&shown, setting);
+        // Most of what is reserved is not on record, which takes longest to find out one by one.
+        let reserves = asked.iter().flat_map(|asked| asked.question.reserves());
+        batch.read_ahead(reserves.map(Vec::as_slice), &mut writer.together);
         let first = replies.len();
         let mut round = Round::begin(&mut batch, &mut writer.waiting, replies, now, patience);
-        pending.for_each(|asked| round.take(asked));
+        asked.into_iter().for_each(|asked| round.take(asked));
         writer.waiting.set_alarm(now, |after| self.alarm.set(after));
         let ended = writer.end(batch, now);
         self.write(writer, ended).unwrap_or_else(|DiskError| {

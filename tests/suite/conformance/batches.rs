@@ -4,9 +4,10 @@ use onced::domain::{Decision, Refusal, Response};
 use onced::storage::EngineError;
 use onced::storage::fault::{Fault, Operation};
 
+use super::directory::spoil_record;
 use crate::engines::{
-    ANN, BOB, CLEO, Call, FAULTS, Lab, Verdict, batch, complete, complete_with, granted, owner,
-    release, reserve,
+    ANN, BOB, CLEO, Call, FAULTS, Lab, Need, Verdict, batch, complete, complete_with, granted,
+    owner, release, reserve,
 };
 
 pub fn promise_1_commands_in_one_call_take_effect_in_their_order(lab: Lab) -> Verdict {
@@ -129,6 +130,33 @@ pub fn promise_5_a_record_that_cannot_be_read_fails_only_its_own_item(mut lab: L
     let answers = store.all(vec![("order-1", reserve(ANN)), ("order-2", reserve(ANN))]);
     assert_eq!(answers[0], Err(EngineError::Unavailable));
     assert_eq!(granted(answers[1].clone().unwrap()).attempt, 1);
+    Ok(())
+}
+
+pub fn promise_5_records_of_any_size_and_damaged_ones_are_told_apart(lab: Lab) -> Verdict {
+    let directory = lab.directory(Need::Disk)?;
+    let store = lab.open();
+    for (key, bytes) in [("small", 10), ("large", 100_000), ("damaged", 10)] {
+        store.granted(key, reserve(ANN));
+        let completed = complete_with(ANN, |complete| {
+            complete.response = Response { payload: vec![b'x'; bytes], ..Response::default() };
+        });
+        store.decide(key, completed);
+    }
+    drop(store);
+    spoil_record(&directory, "damaged");
+    let store = lab.open();
+
+    let keys = ["small", "new", "large", "damaged", "small", "new"];
+    let answers = store.all(keys.map(|key| (key, reserve(BOB))).into());
+    for (at, bytes) in [(0, 10), (2, 100_000), (4, 10)] {
+        let replayed = &answers[at];
+        assert!(matches!(replayed, Ok(Decision::Replayed(it)) if it.response.bytes() == bytes));
+    }
+    assert_eq!(granted(answers[1].clone().unwrap()).attempt, 1);
+    assert_eq!(answers[3], Err(EngineError::Corrupted));
+    // The same caller once more.
+    assert_eq!(answers[5], answers[1]);
     Ok(())
 }
 

@@ -171,8 +171,11 @@ fn random_batches_mean_the_same_as_their_commands_one_after_another() {
             }
             plain.begin(round);
 
-            let (answers, changes) = together
-                .batch(|batch| round.steps.iter().map(|step| step.ask(batch)).collect::<Vec<_>>());
+            let (answers, changes) = together.batch(|batch| {
+                let keys = round.steps.iter().map(|step| KEYS[step.key]);
+                batch.read_ahead(keys, &mut Together::at_most(32));
+                round.steps.iter().map(|step| step.ask(batch)).collect::<Vec<_>>()
+            });
             let one_by_one: Vec<_> =
                 round.steps.iter().map(|step| alone.batch(|batch| step.ask(batch)).0).collect();
             let plainly: Vec<_> = round.steps.iter().map(|step| plain.ask(step)).collect();
@@ -201,6 +204,7 @@ fn an_unreadable_record_fails_its_own_commands_and_no_others() {
     world.disk.unreadable.insert(ORDER.to_vec());
 
     let ((), changes) = world.batch(|batch| {
+        batch.read_ahead([ORDER, OTHER_ORDER].into_iter(), &mut Together::at_most(32));
         assert!(batch.apply(OTHER_ORDER, &renew(1, HOUR)).is_ok());
         assert_eq!(batch.apply(ORDER, &renew(1, HOUR)), Err(EngineError::Corrupted));
         assert_eq!(batch.lookup(ORDER), Err(EngineError::Corrupted));
@@ -628,7 +632,7 @@ struct Disk {
 }
 
 impl Source for Disk {
-    fn read(&self, record_key: &[u8]) -> Result<Option<(Stored, usize)>, EngineError> {
+    fn read(&self, record_key: &[u8]) -> Result<Found, EngineError> {
         if self.unreadable.contains(record_key) {
             return Err(EngineError::Corrupted);
         }
@@ -637,6 +641,10 @@ impl Source for Disk {
             let bytes = codec::encode(&stored).len();
             (stored, bytes)
         }))
+    }
+
+    fn read_together(&self, record_keys: &[&[u8]]) -> Vec<Option<Found>> {
+        record_keys.iter().map(|record_key| self.read(record_key).ok()).collect()
     }
 
     fn usage(&self, namespace: &[u8]) -> Result<Usage, EngineError> {

@@ -50,7 +50,7 @@ use self::threads::Mutex;
 use self::turn::Lanes;
 use self::wait::Waited;
 use self::writer::Writer;
-use super::{batch, disk};
+use super::{batch, disk, together};
 use crate::clock::ManualClock;
 use crate::domain::{
     Command, Complete, Decision, Fingerprint, LeaseExpiryAction, Moment, Outcome, OwnerToken,
@@ -164,6 +164,21 @@ impl Engine {
         Ok(answered.answer.into_decision())
     }
 
+    /// Asks for several keys in one call.
+    async fn reserve_all(&self, keys: &[&[u8]], reserve: Command) -> Vec<Decision> {
+        let commands = keys.iter().map(|key| (key.to_vec(), reserve.clone())).collect();
+        let permit = self.admission.admit(keys.len(), 1).unwrap();
+        let answered = self.core.submit(Question::ApplyAll(commands), None, permit).await.unwrap();
+        let Answer::Decisions(decisions) = answered.answer else { unreachable!("several asked") };
+        let decisions = keys.iter().zip(decisions).map(|(key, decision)| {
+            let answer = Answer::Decision(decision.unwrap());
+            let answered = Ok(Decided { answer, decided_at: answered.decided_at });
+            self.check(key, None, &answered);
+            answered.unwrap().answer.into_decision()
+        });
+        decisions.collect()
+    }
+
     async fn look(&self, key: &[u8]) -> Answered {
         self.ask(key, Question::Lookup(key.to_vec())).await
     }
@@ -236,7 +251,9 @@ fn shows(answer: &Answer, asker: Option<OwnerToken>, durable: &[Record]) -> bool
         Answer::Decision(Decision::Refused(_)) => !durable.is_empty(),
         Answer::Decision(Decision::InDoubt(_) | Decision::Renewed { .. } | Decision::Forced(_))
         | Answer::Decisions(_) => {
-            unreachable!("nobody here holds, renews, forces or asks for several keys")
+            unreachable!(
+                "nobody here holds, renews or forces, and decisions are held up one by one"
+            )
         }
     }
 }
@@ -361,6 +378,28 @@ fn of_all_who_ask_for_one_key_exactly_one_is_granted_it() {
             callers(4, async move |caller| shared.apply(b"key", reserve(caller, 0)).await.unwrap());
         let granted = answers.iter().filter(|it| matches!(it, Decision::Granted(_))).count();
         assert_eq!(granted, 1, "{answers:?}");
+        engine.close();
+    });
+}
+
+#[test]
+fn of_all_who_ask_for_several_keys_in_one_call_one_is_granted_each() {
+    under_many_schedules("callers of several lanes ask for two keys in one call (shuttle)", || {
+        let engine = Engine::open(Tables::default());
+        let shared = engine.clone();
+        // Each of them meets another caller's batch on its way into the log.
+        let keys: [&[&[u8]]; 3] = [&[b"one", b"two"], &[b"two", b"three"], &[b"one", b"three"]];
+        let answers = callers(3, async move |caller| {
+            let keys = keys[usize::from(caller) - 1];
+            shared.reserve_all(keys, reserve(caller, 0)).await
+        });
+        for key in [b"one".as_slice(), b"two", b"three"] {
+            let asked =
+                keys.iter().zip(&answers).flat_map(|(keys, answers)| keys.iter().zip(answers));
+            let granted = asked
+                .filter(|(asked, answer)| **asked == key && matches!(answer, Decision::Granted(_)));
+            assert_eq!(granted.count(), 1, "{answers:?}");
+        }
         engine.close();
     });
 }

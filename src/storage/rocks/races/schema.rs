@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use super::threads::pause;
 use crate::domain::{Moment, Record};
 use crate::storage::codec::{self, Stored};
-use crate::storage::rocks::batch::{Change, Source};
+use crate::storage::rocks::batch::{Change, Found, Source};
 pub use crate::storage::rocks::schema::{DiskError, Meta};
 use crate::storage::{EngineError, Usage};
 
@@ -143,13 +143,17 @@ impl Tables {
 }
 
 impl Source for Tables {
-    fn read(&self, record_key: &[u8]) -> Result<Option<(Stored, usize)>, EngineError> {
+    fn read(&self, record_key: &[u8]) -> Result<Found, EngineError> {
         pause();
         let stored = self.0.lock().unwrap().records.get(record_key).cloned();
         Ok(stored.map(|it| {
             let bytes = codec::encoded_len(&it.record, it.indexed_at, it.run);
             (it, bytes)
         }))
+    }
+
+    fn read_together(&self, record_keys: &[&[u8]]) -> Vec<Option<Found>> {
+        record_keys.iter().map(|record_key| self.read(record_key).ok()).collect()
     }
 
     fn usage(&self, namespace: &[u8]) -> Result<Usage, EngineError> {
