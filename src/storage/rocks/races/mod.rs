@@ -171,10 +171,10 @@ impl Engine {
         let answered = self.core.submit(Question::ApplyAll(commands), None, permit).await.unwrap();
         let Answer::Decisions(decisions) = answered.answer else { unreachable!("several asked") };
         let decisions = keys.iter().zip(decisions).map(|(key, decision)| {
-            let answer = Answer::Decision(decision.unwrap());
-            let answered = Ok(Decided { answer, decided_at: answered.decided_at });
-            self.check(key, None, &answered);
-            answered.unwrap().answer.into_decision()
+            let decision = decision.unwrap();
+            let (answer, decided_at) = (Answer::Decision(decision.clone()), answered.decided_at);
+            self.check(key, None, &Ok(Decided { answer, decided_at }));
+            decision
         });
         decisions.collect()
     }
