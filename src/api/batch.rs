@@ -101,10 +101,10 @@ impl IdempotencyApi {
         };
         let mut decisions = answer.into_iter();
         let settled = asked.into_iter().map(|item| {
-            let (key, shadowed) = item?;
+            let kept = item?;
             let decided = decisions.next().expect("an engine answers every command");
             let decision = decided.map_err(status::unanswered)?;
-            Told::of(&self.policies, &key, shadowed, decision, decided_at)
+            Told::of(&self.policies, kept, decision, decided_at)
         });
         Ok((settled.collect(), decided_at))
     }

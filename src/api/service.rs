@@ -11,10 +11,10 @@ use super::policy::Policies;
 use super::told::Told;
 use super::wait::{WaitingPlaces, Waits};
 use super::{decode, encode, status};
-use crate::domain::{Command, Completion, RecordKey, State};
+use crate::domain::{Command, Completion, Decision, RecordKey, State};
 use crate::pb::v1;
 use crate::pb::v1::idempotency_service_server::IdempotencyService;
-use crate::storage::{Decided, Engine, EngineError, Patience};
+use crate::storage::{Answering, Decided, Engine, EngineError, Patience};
 
 /// Goes with an answer that carries a stored response, for whoever bounds what answers hold.
 #[derive(Clone, Copy, Debug)]
@@ -72,32 +72,52 @@ impl IdempotencyApi {
         Self { waits: self.waits.within(places), ..self.clone() }
     }
 
-    /// Applies a command, at once or with `patience`. Refusals come back as statuses, everything
-    /// else as what to tell.
-    async fn apply(
+    /// Begins to apply a command, at once or with `patience`.
+    fn apply(
         &self,
         key: RecordKey,
         command: Command,
         deadline: Option<Instant>,
         patience: Option<Patience>,
-    ) -> Result<Decided<Told>, Status> {
-        let (named, shadowed) = self.kept(&key, &command);
-        let deciding = match patience {
+    ) -> Applying<'_> {
+        let kept = self.kept(&key, &command);
+        let decided = match patience {
             // A shadowed caller goes on as if nobody else were at it.
-            Some(patience) if shadowed.is_none() => {
+            Some(patience) if kept.shadowed.is_none() => {
                 self.engine.apply_waiting(key, command, deadline, patience)
             }
             _ => self.engine.apply(key, command, deadline),
         };
-        let Decided { answer, decided_at } = deciding.await.map_err(status::unanswered)?;
-        let answer = Told::of(&self.policies, &named, shadowed, answer, decided_at)?;
-        Ok(Decided { answer, decided_at })
+        Applying { policies: &self.policies, kept, decided }
     }
 
-    /// What is needed for the answer beside the decision, since the engine takes the key and the
-    /// command: the name for a refusal, and in a shadowed namespace the command.
-    pub(super) fn kept(&self, key: &RecordKey, command: &Command) -> (RecordKey, Option<Command>) {
-        (key.clone(), self.policies.shadow(&key.namespace).map(|_| command.clone()))
+    pub(super) fn kept(&self, key: &RecordKey, command: &Command) -> Kept {
+        let shadowed = self.policies.shadow(&key.namespace).map(|_| Box::new(command.clone()));
+        Kept { key: key.clone(), shadowed }
+    }
+}
+
+/// What is needed for the answer beside the decision, since the engine takes the key and the
+/// command: the name for a refusal, and in a shadowed namespace the command.
+pub(super) struct Kept {
+    pub key: RecordKey,
+    pub shadowed: Option<Box<Command>>,
+}
+
+/// A command on its way. Small, since there is one for each open call.
+struct Applying<'a> {
+    policies: &'a Policies,
+    kept: Kept,
+    decided: Answering<'a, Decision>,
+}
+
+impl Applying<'_> {
+    /// What to tell its caller; of a refusal, a status.
+    async fn told(mut self) -> Result<Decided<Told>, Status> {
+        let decided = (&mut self.decided).await.map_err(status::unanswered)?;
+        let Decided { answer, decided_at } = decided;
+        let answer = Told::of(self.policies, self.kept, answer, decided_at)?;
+        Ok(Decided { answer, decided_at })
     }
 }
 
@@ -113,11 +133,14 @@ impl IdempotencyService for IdempotencyApi {
         request: Request<v1::ReserveRequest>,
     ) -> Result<Response<v1::ReserveResponse>, Status> {
         self.access.to(request.extensions(), &request.get_ref().namespace)?;
-        let deadline = deadline(request.metadata());
-        let (key, command, wait) =
-            decode::reserve(request.into_inner(), &self.policies).map_err(status::invalid)?;
-        let patience = self.waits.patience(wait, deadline);
-        let Decided { answer, decided_at } = self.apply(key, command, deadline, patience).await?;
+        let applying = {
+            let deadline = deadline(request.metadata());
+            let (key, command, wait) =
+                decode::reserve(request.into_inner(), &self.policies).map_err(status::invalid)?;
+            let patience = self.waits.patience(wait, deadline);
+            self.apply(key, command, deadline, patience)
+        };
+        let Decided { answer, decided_at } = applying.told().await?;
         Ok(LargeAnswer::with(answer.large(), answer.reserved(decided_at)?))
     }
 
@@ -126,10 +149,13 @@ impl IdempotencyService for IdempotencyApi {
         request: Request<v1::CompleteRequest>,
     ) -> Result<Response<v1::CompleteResponse>, Status> {
         self.access.to(request.extensions(), &request.get_ref().namespace)?;
-        let deadline = deadline(request.metadata());
-        let (key, command) =
-            decode::complete(request.into_inner(), &self.policies).map_err(status::invalid)?;
-        let Decided { answer, decided_at } = self.apply(key, command, deadline, None).await?;
+        let applying = {
+            let deadline = deadline(request.metadata());
+            let (key, command) =
+                decode::complete(request.into_inner(), &self.policies).map_err(status::invalid)?;
+            self.apply(key, command, deadline, None)
+        };
+        let Decided { answer, decided_at } = applying.told().await?;
         Ok(LargeAnswer::with(answer.large(), answer.completed(decided_at)?))
     }
 
@@ -156,10 +182,13 @@ impl IdempotencyService for IdempotencyApi {
         request: Request<v1::ReleaseRequest>,
     ) -> Result<Response<v1::ReleaseResponse>, Status> {
         self.access.to(request.extensions(), &request.get_ref().namespace)?;
-        let deadline = deadline(request.metadata());
-        let (key, command) =
-            decode::release(request.into_inner(), &self.policies).map_err(status::invalid)?;
-        let Decided { answer, decided_at } = self.apply(key, command, deadline, None).await?;
+        let applying = {
+            let deadline = deadline(request.metadata());
+            let (key, command) =
+                decode::release(request.into_inner(), &self.policies).map_err(status::invalid)?;
+            self.apply(key, command, deadline, None)
+        };
+        let Decided { answer, decided_at } = applying.told().await?;
         Ok(Response::new(answer.released(decided_at)?))
     }
 
@@ -168,10 +197,13 @@ impl IdempotencyService for IdempotencyApi {
         request: Request<v1::RenewRequest>,
     ) -> Result<Response<v1::RenewResponse>, Status> {
         self.access.to(request.extensions(), &request.get_ref().namespace)?;
-        let deadline = deadline(request.metadata());
-        let (key, command) =
-            decode::renew(request.into_inner(), &self.policies).map_err(status::invalid)?;
-        let Decided { answer, decided_at } = self.apply(key, command, deadline, None).await?;
+        let applying = {
+            let deadline = deadline(request.metadata());
+            let (key, command) =
+                decode::renew(request.into_inner(), &self.policies).map_err(status::invalid)?;
+            self.apply(key, command, deadline, None)
+        };
+        let Decided { answer, decided_at } = applying.told().await?;
         Ok(Response::new(answer.renewed(decided_at)?))
     }
 

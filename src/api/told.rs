@@ -5,10 +5,10 @@
 use tonic::Status;
 
 use super::policy::Policies;
-use super::service::LargeAnswer;
+use super::service::{Kept, LargeAnswer};
 use super::shadow::Instead;
 use super::{encode, status};
-use crate::domain::{Command, Decision, Moment, RecordKey};
+use crate::domain::{Decision, Moment};
 use crate::pb::v1::{self, reserve_response};
 use crate::storage::EngineError;
 
@@ -25,18 +25,17 @@ impl Told {
     /// where the answer may be made from it.
     pub(super) fn of(
         policies: &Policies,
-        key: &RecordKey,
-        command: Option<Command>,
+        Kept { key, shadowed }: Kept,
         decision: Decision,
         now: Moment,
     ) -> Result<Self, Status> {
-        if let (Some(counts), Some(command)) = (policies.shadow(&key.namespace), command)
-            && let Some(instead) = counts.instead(&key.namespace, command, &decision, now)
+        if let (Some(counts), Some(command)) = (policies.shadow(&key.namespace), shadowed)
+            && let Some(instead) = counts.instead(&key.namespace, *command, &decision, now)
         {
             return Ok(Self::Instead(instead));
         }
         match decision {
-            Decision::Refused(refusal) => Err(status::refused(refusal, key)),
+            Decision::Refused(refusal) => Err(status::refused(refusal, &key)),
             decision => Ok(Self::Decided(decision)),
         }
     }

@@ -64,7 +64,7 @@ use tokio::sync::{Semaphore, watch};
 use self::backup::Backups;
 use self::schema::Tables;
 use self::sync::SyncQueue;
-use self::turn::Lanes;
+use self::turn::{Lanes, Turn};
 use self::wait::Waited;
 use self::writer::Writer;
 use super::admission::{Admission, Permit};
@@ -183,14 +183,14 @@ impl RocksEngine {
         self.admission.admit(commands, commands * COMMAND_BYTES + bytes)
     }
 
-    async fn ask(
+    fn ask(
         &self,
         question: Question<Vec<u8>>,
         bytes: usize,
         deadline: Option<Instant>,
-    ) -> Result<Decided<Answer>, EngineError> {
+    ) -> Result<Turn<'_>, EngineError> {
         let permit = self.admit(question.count(), bytes)?;
-        self.core.submit(question, deadline, permit).await
+        self.core.queue(question, deadline, permit, None)
     }
 
     async fn ask_waiting(
@@ -205,7 +205,7 @@ impl RocksEngine {
             self.core.submit_waiting(&record_key, question, deadline, permit, patience).await;
         match waited {
             Waited::Answered(told) => told,
-            Waited::InVain(question) => self.ask(question, 0, deadline).await,
+            Waited::InVain(question) => self.ask(question, 0, deadline)?.answered().await,
         }
     }
 }
@@ -219,8 +219,9 @@ impl Engine for RocksEngine {
     ) -> Answering<'_, Decision> {
         Box::pin(async move {
             let bytes = payload_bytes(&command);
-            let question = Question::Apply(keys::record_key(&key), command);
-            let Decided { answer, decided_at } = self.ask(question, bytes, deadline).await?;
+            let turn =
+                self.ask(Question::Apply(keys::record_key(&key), command), bytes, deadline)?;
+            let Decided { answer, decided_at } = turn.answered().await?;
             Ok(Decided { answer: answer.into_decision(), decided_at })
         })
     }
@@ -255,16 +256,16 @@ impl Engine for RocksEngine {
                 .into_iter()
                 .map(|(key, command)| (keys::record_key(&key), command))
                 .collect();
-            let Decided { answer, decided_at } =
-                self.ask(Question::ApplyAll(commands), bytes, deadline).await?;
+            let turn = self.ask(Question::ApplyAll(commands), bytes, deadline)?;
+            let Decided { answer, decided_at } = turn.answered().await?;
             Ok(Decided { answer: answer.into_decisions(), decided_at })
         })
     }
 
     fn lookup(&self, key: RecordKey, deadline: Option<Instant>) -> Answering<'_, Option<Record>> {
         Box::pin(async move {
-            let question = Question::Lookup(keys::record_key(&key));
-            let Decided { answer, decided_at } = self.ask(question, 0, deadline).await?;
+            let turn = self.ask(Question::Lookup(keys::record_key(&key)), 0, deadline)?;
+            let Decided { answer, decided_at } = turn.answered().await?;
             Ok(Decided { answer: answer.into_record(), decided_at })
         })
     }

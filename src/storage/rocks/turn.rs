@@ -26,6 +26,7 @@ use super::threads::{Mutex, look_for, oneshot, thread_number, yield_now};
 use crate::storage::admission::Permit;
 use crate::storage::question::{Answer, Question};
 use crate::storage::round::{Answered, Asked, Caller};
+use crate::storage::waiting::Wait;
 use crate::storage::{Decided, EngineError};
 
 /// A question that waits for its turn.
@@ -137,57 +138,60 @@ impl Lanes {
 }
 
 impl Core {
-    /// Queues a question, leads where it falls to this caller, and waits for the answer.
-    pub async fn submit(
+    /// Queues a question. What it returns belongs to its caller, who leads where that falls to it.
+    ///
+    /// Everything about a call that waits for its batch is in memory at once, and whatever a future
+    /// takes by value it keeps room for until it ends: so the question goes to the queue before there
+    /// is a future.
+    pub fn queue(
         &self,
         question: Question<Vec<u8>>,
         deadline: Option<Instant>,
         permit: Permit,
-    ) -> Told {
-        let (channel, mut answer) = oneshot::channel();
+        wait: Option<Wait>,
+    ) -> Result<Turn<'_>, EngineError> {
+        let (channel, answer) = oneshot::channel();
         let caller = ReplyTo { channel, permit: Some(permit) };
-        self.queue(Asked { question, deadline, caller, wait: None }, &mut answer).await?;
-        // A reply that is dropped unsent means that a thread of the engine panicked.
-        answer.await.unwrap_or(Err(EngineError::OutcomeUnknown))
-    }
-
-    /// Queues a question whose answer goes to `answer`, and leads where it falls to this caller.
-    pub(super) async fn queue(
-        &self,
-        pending: Pending,
-        answer: &mut oneshot::Receiver<Told>,
-    ) -> Result<(), EngineError> {
         let lane = self.lanes.mine();
-        if lane.push(pending)? {
-            let mut turn = Turn { core: self, lane, answer, stage: Stage::Collecting };
-            // The others of this tick queue up behind.
-            yield_now().await;
-            turn.lead().await;
-        }
-        Ok(())
+        let leads = lane.push(Asked { question, deadline, caller, wait })?;
+        let stage = if leads { Stage::Collecting } else { Stage::Done };
+        Ok(Turn { core: self, lane, answer, stage })
     }
 }
 
-/// The duty of a leader; dropping it does what is left of it.
-struct Turn<'a> {
+/// A caller's part in a turn: its answer, and the duty of a leader where it is one; dropping it does
+/// what is left of that.
+pub struct Turn<'a> {
     core: &'a Core,
     lane: &'a Lane,
-    /// The leader's own answer.
-    answer: &'a mut oneshot::Receiver<Told>,
+    /// The caller's own answer.
+    pub answer: oneshot::Receiver<Told>,
     stage: Stage,
 }
 
 enum Stage {
-    /// The lane is not taken yet.
+    /// The caller leads, and the lane is not taken yet.
     Collecting,
     /// The answers wait for the sync.
     Syncing(oneshot::Receiver<Vec<Reply>>),
-    /// Everything is handed out.
+    /// Everything is handed out, or is another's to hand out.
     Done,
 }
 
 impl Turn<'_> {
-    async fn lead(&mut self) {
+    /// Leads where that falls to this caller, and waits for its answer.
+    pub async fn answered(mut self) -> Told {
+        self.lead().await;
+        or_unknown((&mut self.answer).await)
+    }
+
+    /// Leads where that falls to this caller.
+    pub async fn lead(&mut self) {
+        if !matches!(self.stage, Stage::Collecting) {
+            return;
+        }
+        // The others of this tick queue up behind.
+        yield_now().await;
         self.stage = self.decide();
         if let Stage::Syncing(synced) = &mut self.stage {
             let synced = match self.core.sync.is_lone() {
@@ -212,6 +216,11 @@ impl Turn<'_> {
             None => Stage::Syncing(synced),
         }
     }
+}
+
+/// A reply that is dropped unsent means that a thread of the engine panicked.
+pub fn or_unknown<E>(answer: Result<Told, E>) -> Told {
+    answer.unwrap_or(Err(EngineError::OutcomeUnknown))
 }
 
 impl Drop for Turn<'_> {

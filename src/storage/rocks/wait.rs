@@ -17,11 +17,9 @@ use std::sync::PoisonError;
 use std::time::Instant;
 
 use super::Core;
-use super::threads::oneshot;
-use super::turn::{Pending, Reply, ReplyTo, Told};
+use super::turn::{Pending, Reply, Told, or_unknown};
 use crate::storage::admission::Permit;
 use crate::storage::question::Question;
-use crate::storage::round::Asked;
 use crate::storage::waiting::Wait;
 use crate::storage::{EngineError, Patience};
 
@@ -47,27 +45,25 @@ impl Core {
         let wait = Wait::new(self.tickets.draw());
         // Dropped after the channel, so that a batch between the two sees that it is closed.
         let mut leaving = Leaving { core: self, record_key, wait: &wait, has_stayed: false };
-        let (channel, mut answer) = oneshot::channel();
-        let caller = ReplyTo { channel, permit: Some(permit) };
-        let asked = Asked { question, deadline, caller, wait: Some(wait.clone()) };
-        if let Err(error) = self.queue(asked, &mut answer).await {
-            return Waited::Answered(Err(error));
-        }
-        let told = tokio::select! {
+        let mut turn = match self.queue(question, deadline, permit, Some(wait.clone())) {
+            Ok(turn) => turn,
+            Err(error) => return Waited::Answered(Err(error)),
+        };
+        turn.lead().await;
+        let answer = tokio::select! {
             biased;
-            told = &mut answer => told,
+            answer = &mut turn.answer => answer,
             () = patience => match self.withdraw(record_key, &wait) {
                 Some(asked) => {
                     leaving.has_stayed = true;
                     return Waited::InVain(asked.question);
                 }
                 // It is decided, or will be without being parked.
-                None => answer.await,
+                None => (&mut turn.answer).await,
             },
         };
         leaving.has_stayed = true;
-        // A reply that is dropped unsent means that a thread of the engine panicked.
-        Waited::Answered(told.unwrap_or(Err(EngineError::OutcomeUnknown)))
+        Waited::Answered(or_unknown(answer))
     }
 
     /// Takes a call back that is parked, and sees to it that it is not parked later.

@@ -127,7 +127,7 @@ impl Engine {
     async fn ask(&self, key: &[u8], question: Question<Vec<u8>>) -> Answered {
         let permit = self.admission.admit(1, 1)?;
         let asker = asker(&question);
-        let answered = self.core.submit(question, None, permit).await;
+        let answered = self.core.queue(question, None, permit, None)?.answered().await;
         self.check(key, asker, &answered);
         answered
     }
@@ -168,7 +168,8 @@ impl Engine {
     async fn reserve_all(&self, keys: &[&[u8]], reserve: Command) -> Vec<Decision> {
         let commands = keys.iter().map(|key| (key.to_vec(), reserve.clone())).collect();
         let permit = self.admission.admit(keys.len(), 1).unwrap();
-        let answered = self.core.submit(Question::ApplyAll(commands), None, permit).await.unwrap();
+        let turn = self.core.queue(Question::ApplyAll(commands), None, permit, None).unwrap();
+        let answered = turn.answered().await.unwrap();
         let Answer::Decisions(decisions) = answered.answer else { unreachable!("several asked") };
         let decisions = keys.iter().zip(decisions).map(|(key, decision)| {
             let decision = decision.unwrap();
