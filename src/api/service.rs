@@ -104,7 +104,8 @@ pub(super) struct Kept {
     pub shadowed: Option<Box<Command>>,
 }
 
-/// A command on its way. Small, since there is one for each open call.
+/// A command on its way. Small, since there is one for each open call; what it is made from goes out
+/// of scope before anybody waits for it, because a future keeps room for all that is in scope.
 struct Applying<'a> {
     policies: &'a Policies,
     kept: Kept,

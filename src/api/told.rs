@@ -21,8 +21,8 @@ pub(super) enum Told {
 }
 
 impl Told {
-    /// What the caller of `command` is told. The command is needed in a shadowed namespace only,
-    /// where the answer may be made from it.
+    /// What the caller is told of whom this is kept. The command is needed in a shadowed namespace
+    /// only, where the answer may be made from it.
     pub(super) fn of(
         policies: &Policies,
         Kept { key, shadowed }: Kept,

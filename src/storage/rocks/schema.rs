@@ -65,8 +65,8 @@ const RECYCLED_LOGS: usize = 6;
 /// whole, with its last sync, a commit of the log would have to wait behind all of it.
 const TABLE_BYTES_PER_WRITEBACK: u64 = 1 << 20;
 
-/// A larger record is not read before somebody may have it: whoever asks may have left, or there
-/// may be no room for the answer.
+/// A larger record that was read with others is let go, and read again when it is asked for: whoever
+/// asks may have left, or there may be no room for the answer.
 const MAX_BYTES_READ_AHEAD: usize = 4 << 10;
 
 /// What the engine knows of itself, as it was stored.
