@@ -7,6 +7,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use super::access::Access;
+use super::decode::Violation;
 use super::policy::Policies;
 use super::told::Told;
 use super::wait::{WaitingPlaces, Waits};
@@ -91,6 +92,18 @@ impl IdempotencyApi {
         Applying { policies: &self.policies, kept, decided }
     }
 
+    /// Begins to apply, at once, the command that `decode` finds in a request.
+    fn apply_at_once<R>(
+        &self,
+        request: Request<R>,
+        decode: impl FnOnce(R, &Policies) -> Result<(RecordKey, Command), Vec<Violation>>,
+    ) -> Result<Applying<'_>, Status> {
+        let deadline = deadline(request.metadata());
+        let decoded = decode(request.into_inner(), &self.policies);
+        let (key, command) = decoded.map_err(status::invalid)?;
+        Ok(self.apply(key, command, deadline, None))
+    }
+
     pub(super) fn kept(&self, key: &RecordKey, command: &Command) -> Kept {
         let shadowed = self.policies.shadow(&key.namespace).map(|_| Box::new(command.clone()));
         Kept { key: key.clone(), shadowed }
@@ -150,12 +163,7 @@ impl IdempotencyService for IdempotencyApi {
         request: Request<v1::CompleteRequest>,
     ) -> Result<Response<v1::CompleteResponse>, Status> {
         self.access.to(request.extensions(), &request.get_ref().namespace)?;
-        let applying = {
-            let deadline = deadline(request.metadata());
-            let (key, command) =
-                decode::complete(request.into_inner(), &self.policies).map_err(status::invalid)?;
-            self.apply(key, command, deadline, None)
-        };
+        let applying = self.apply_at_once(request, decode::complete)?;
         let Decided { answer, decided_at } = applying.told().await?;
         Ok(LargeAnswer::with(answer.large(), answer.completed(decided_at)?))
     }
@@ -183,12 +191,7 @@ impl IdempotencyService for IdempotencyApi {
         request: Request<v1::ReleaseRequest>,
     ) -> Result<Response<v1::ReleaseResponse>, Status> {
         self.access.to(request.extensions(), &request.get_ref().namespace)?;
-        let applying = {
-            let deadline = deadline(request.metadata());
-            let (key, command) =
-                decode::release(request.into_inner(), &self.policies).map_err(status::invalid)?;
-            self.apply(key, command, deadline, None)
-        };
+        let applying = self.apply_at_once(request, decode::release)?;
         let Decided { answer, decided_at } = applying.told().await?;
         Ok(Response::new(answer.released(decided_at)?))
     }
@@ -198,12 +201,7 @@ impl IdempotencyService for IdempotencyApi {
         request: Request<v1::RenewRequest>,
     ) -> Result<Response<v1::RenewResponse>, Status> {
         self.access.to(request.extensions(), &request.get_ref().namespace)?;
-        let applying = {
-            let deadline = deadline(request.metadata());
-            let (key, command) =
-                decode::renew(request.into_inner(), &self.policies).map_err(status::invalid)?;
-            self.apply(key, command, deadline, None)
-        };
+        let applying = self.apply_at_once(request, decode::renew)?;
         let Decided { answer, decided_at } = applying.told().await?;
         Ok(Response::new(answer.renewed(decided_at)?))
     }

@@ -58,6 +58,7 @@ const MAX_GRACE_WINDOWS: usize = 1_024;
 pub struct Writer {
     pub(super) tables: Arc<Tables>,
     pub(super) clock: EngineClock,
+    /// How many records are read together.
     together: Together,
     /// Callers that wait for somebody else's reservation.
     pub(super) waiting: Parked<Vec<u8>, ReplyTo>,
