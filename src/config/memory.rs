@@ -31,10 +31,14 @@ use super::{Setting, Settings};
 /// What is not shared out.
 const PROGRAM: usize = 64 << 20;
 
-/// How many memtables each of four tables may have where memory has a limit: more of them would
-/// have to be smaller.
+/// How many memtables each of four tables may have where memory has a limit: each of them may be
+/// larger by a batch, so there are few.
 const MEMTABLES_PER_TABLE: u8 = 2;
 const MEMTABLES: usize = 4 * MEMTABLES_PER_TABLE as usize;
+
+/// The most that one of them has by itself where memory has a limit: they are flushed one by one,
+/// and a table that is too small is merged too often.
+const MAX_MEMTABLE: usize = 16 << 20;
 
 /// How many copies of a large message there may be: as it arrives, as it is decided, and as it
 /// is written.
@@ -85,8 +89,8 @@ impl MemoryPlan {
                 max_calls: usize::MAX,
                 small_message_bytes: 64 << 10,
                 connection_window_bytes: WINDOWS.1,
-                memtables_per_table: 9,
-                memtables_per_flush: 4,
+                memtables_per_table: 33,
+                memtables_per_flush: 16,
                 records_read_together: 32,
                 filters_in_cache: false,
             };
@@ -111,7 +115,8 @@ fn twentieth_of(limit: usize) -> usize {
 }
 
 /// What settings come to that are not given, by their names. None is more than its default,
-/// but for the block cache, which has use for whatever there is.
+/// but for memtables, of which there are fewer, and the block cache, which has use for whatever
+/// there is.
 pub(super) fn derived(limit: usize) -> Vec<(&'static str, String)> {
     let unit = twentieth_of(limit);
     let mebibytes = |bytes: usize| Size((bytes >> 20 << 20).max(1 << 20)).show();
@@ -122,7 +127,7 @@ pub(super) fn derived(limit: usize) -> Vec<(&'static str, String)> {
     };
     vec![
         ("block_cache_bytes", mebibytes(4 * unit)),
-        ("memtable_bytes", mebibytes((2 * unit / MEMTABLES).min(16 << 20))),
+        ("memtable_bytes", mebibytes((2 * unit / MEMTABLES).min(MAX_MEMTABLE))),
         ("max_large_message_bytes", mebibytes(3 * unit / COPIES)),
         ("max_waiting", at_most("max_waiting", 2 * unit / CALL / 2)),
         ("max_connections", at_most("max_connections", 3 * unit / CONNECTION)),

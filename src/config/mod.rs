@@ -147,7 +147,7 @@ pub struct Settings {
     /// How long a call may take, besides waits that it asked for, before it is a line of the log,
     /// 1 ms to 1 h; `None` any time. Default 1 s.
     pub slow_call: Option<Duration>,
-    /// The size of a RocksDB memtable in bytes, 1 MiB to 1 GiB. Default 16 MiB.
+    /// The size of a RocksDB memtable in bytes, 256 KiB to 1 GiB. Default 4 MiB.
     pub memtable_bytes: usize,
     /// The size of RocksDB's block cache in bytes, 1 MiB to 1 TiB. Default 64 MiB.
     pub block_cache_bytes: usize,

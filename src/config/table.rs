@@ -208,8 +208,8 @@ pub const SETTINGS: &[Setting] = &[
         "A call that takes longer is a line of the log; waits that it asked for do not count")
         .within("1ms", "1h"),
 
-    row(ROCKSDB, "memtable_bytes", Size, "16MiB",
-        "The size of a memtable").within("1MiB", "1GiB"),
+    row(ROCKSDB, "memtable_bytes", Size, "4MiB",
+        "The size of a memtable").within("256KiB", "1GiB"),
     row(ROCKSDB, "block_cache_bytes", Size, "64MiB",
         "The size of the block cache").within("1MiB", "1TiB"),
     row(ROCKSDB, "min_free_disk_bytes", Size, "256MiB",

@@ -63,7 +63,7 @@ fn nothing_given_is_the_documented_default() {
     assert!(settings.namespaces.is_empty());
     assert_eq!(settings.log, "info");
     assert_eq!(settings.log_format, LogFormat::Text);
-    assert_eq!(settings.memtable_bytes, 16 << 20);
+    assert_eq!(settings.memtable_bytes, 4 << 20);
     assert_eq!(settings.block_cache_bytes, 64 << 20);
 }
 

@@ -40,7 +40,7 @@ async fn a_backup_has_what_was_acknowledged_before_it_and_a_kill_leaves_no_half_
     let backups = dir.path().join("backups");
     let settings = [
         "--memtable-bytes",
-        "1MiB",
+        "256KiB",
         "--drain-grace",
         "0s",
         "--backup-keep",

@@ -81,7 +81,7 @@ async fn nothing_acknowledged_is_lost_or_changed_by_kill_9() {
     let dir = TempDir::new().unwrap();
     let mut ledger = Ledger::new(seed());
     // So small that memtables are flushed and logs recycled all the time.
-    let small = ["--memtable-bytes", "1MiB"];
+    let small = ["--memtable-bytes", "256KiB"];
     let mut server = Process::serve(&data(&dir), &small);
     let rounds = effort(4, 40);
     for round in 1..=rounds {

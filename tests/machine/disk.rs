@@ -25,7 +25,7 @@ const POISONED: &[&str] = &["OUTCOME_UNKNOWN", "STORE_UNAVAILABLE"];
 
 /// So small that memtables are flushed all the time, and for disks of any size.
 const SMALL: [&str; 6] =
-    ["--memtable-bytes", "1MiB", "--drain-grace", "0s", "--min-free-disk-bytes", "0"];
+    ["--memtable-bytes", "256KiB", "--drain-grace", "0s", "--min-free-disk-bytes", "0"];
 
 fn full(what: (Code, String)) {
     assert_eq!(what, (Code::ResourceExhausted, "STORE_FULL".to_owned()));
@@ -34,7 +34,7 @@ fn full(what: (Code, String)) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_disk_that_is_nearly_full_takes_what_ends_a_reservation_and_recovers_by_itself() {
     let Some(disk) = SmallDisk::new(64) else { return };
-    let settings = ["--min-free-disk-bytes", "16MiB", "--memtable-bytes", "1MiB"];
+    let settings = ["--min-free-disk-bytes", "16MiB", "--memtable-bytes", "256KiB"];
     let server = Process::serve(&disk.path().join("data"), &settings);
     let mut caller = Caller::of(&server).await;
     let in_hand = order("in-hand");
@@ -60,7 +60,7 @@ async fn results_that_find_no_room_are_taken_once_there_is_some_without_a_restar
     // The reserve is large against what is merged: a merge may take all that is left, and where a
     // write comes at that moment it fails.
     let settings =
-        ["--min-free-disk-bytes", "64MiB", "--memtable-bytes", "4MiB", "--drain-grace", "0s"];
+        ["--min-free-disk-bytes", "64MiB", "--memtable-bytes", "1MiB", "--drain-grace", "0s"];
     let server = Process::serve(&data, &settings);
     let mut caller = Caller::of(&server).await;
     let orders: Vec<_> = (0..300).map(|number| order(&format!("order-{number}"))).collect();

@@ -50,7 +50,7 @@ async fn what_the_store_cannot_open_for_want_of_files_costs_nothing_acknowledged
     let mut ledger = Ledger::of_a_server_that_says(seed(), poisoned);
     let times = effort(1, 10);
     for _ in 0..times {
-        let server = Process::start(with_files(100), &data, &["--memtable-bytes", "1MiB"]);
+        let server = Process::start(with_files(100), &data, &["--memtable-bytes", "256KiB"]);
         ledger.check(server.address).await;
         let mut flood = Vec::new();
         // RocksDB and connections draw on the same limit: sooner or later one of them meets it.
@@ -78,7 +78,7 @@ async fn a_recovery_that_is_killed_begins_again() {
     let data = dir.path().join("data");
     let mut dice = Dice(seed());
     let mut ledger = Ledger::new(dice.roll());
-    let small = ["--memtable-bytes", "1MiB"];
+    let small = ["--memtable-bytes", "256KiB"];
     let (rounds, mut kills) = (effort(2, 20), 0);
     for _ in 0..rounds {
         let server = Process::serve(&data, &small);

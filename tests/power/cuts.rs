@@ -23,7 +23,7 @@ use crate::survival;
 /// Memtables so small that they are flushed all the time; and no grace, so that leases are after
 /// the cut what they were before.
 const SETTINGS: [&str; 6] =
-    ["--memtable-bytes", "1MiB", "--restart-grace", "0s", "--drain-grace", "0s"];
+    ["--memtable-bytes", "256KiB", "--restart-grace", "0s", "--drain-grace", "0s"];
 
 /// A store that lives through power cuts.
 pub struct Store {

@@ -88,7 +88,7 @@ impl Lab {
         Self {
             clock: Arc::new(ManualClock::at(MORNING)),
             options: StoreOptions {
-                memtable_bytes: 1 << 20,
+                memtable_bytes: 256 << 10,
                 block_cache_bytes: 1 << 20,
                 min_free_disk_bytes: 0,
                 ..StoreOptions::default()

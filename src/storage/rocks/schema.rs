@@ -57,8 +57,8 @@ const META_ERASE: &[u8] = b"erase/";
 /// Logs are flushed to tables past this size, so that a restart after a kill replays little.
 const MAX_LOG_BYTES: u64 = 128 << 20;
 
-/// Log files that are written over instead of allocated anew: an fdatasync on blocks that
-/// exist takes about half the time of one that also allocates.
+/// At least so many log files are written over instead of allocated anew: an fdatasync on blocks
+/// that exist takes about half the time of one that also allocates.
 const RECYCLED_LOGS: usize = 6;
 
 /// A table on its way to the disk is handed to it in pieces of so many bytes. Handed over as a
@@ -107,6 +107,7 @@ impl Tables {
         let mut db_options = db_options();
         db_options.create_if_missing(true);
         db_options.create_missing_column_families(true);
+        db_options.set_recycle_log_file_num(recycled_logs(options));
         let cache = Cache::new_lru_cache(options.block_cache_bytes);
         let families = [
             ColumnFamilyDescriptor::new(RECORDS, records_options(options, &cache)),
@@ -584,7 +585,6 @@ fn db_options() -> Options {
     options.set_allow_concurrent_memtable_write(false);
     options.set_max_background_jobs(2);
     options.set_max_total_wal_size(MAX_LOG_BYTES);
-    options.set_recycle_log_file_num(RECYCLED_LOGS);
     options.set_bytes_per_sync(TABLE_BYTES_PER_WRITEBACK);
     // A torn tail is what a power cut leaves: nothing in it was acknowledged. This is also the
     // only mode that goes with recycled logs.
@@ -592,6 +592,12 @@ fn db_options() -> Options {
     options.set_keep_log_file_num(4);
     options.set_log_level(LogLevel::Warn);
     options
+}
+
+/// As many as one flush lets go: a log begins with each memtable, of the records and of the index
+/// of expiry, whose entries are half as large.
+fn recycled_logs(options: &StoreOptions) -> usize {
+    (usize::from(options.memtables_per_flush) * 3 / 2).max(RECYCLED_LOGS)
 }
 
 fn table_options(options: &StoreOptions) -> Options {
