@@ -65,6 +65,11 @@ const RECYCLED_LOGS: usize = 6;
 /// whole, with its last sync, a commit of the log would have to wait behind all of it.
 const TABLE_BYTES_PER_WRITEBACK: u64 = 1 << 20;
 
+/// A piece waits until the one before it is written: tables are made faster than a disk takes them,
+/// and a commit of the log would have to wait behind all that is queued. The binding has no method
+/// for it, but takes RocksDB's options by their names.
+const ONE_PIECE_AT_A_TIME: &str = "strict_bytes_per_sync=true";
+
 /// A larger record that was read with others is let go, and read again when it is asked for: whoever
 /// asks may have left, or there may be no room for the answer.
 const MAX_BYTES_READ_AHEAD: usize = 4 << 10;
@@ -580,7 +585,8 @@ fn open_error(path: &Path, error: &rocksdb::Error) -> OpenError {
 }
 
 fn db_options() -> Options {
-    let mut options = Options::default();
+    let named = Options::default().get_options_from_string(ONE_PIECE_AT_A_TIME);
+    let mut options = named.expect("RocksDB has this option");
     // The engine writes under one mutex.
     options.set_allow_concurrent_memtable_write(false);
     options.set_max_background_jobs(2);
