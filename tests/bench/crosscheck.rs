@@ -38,7 +38,7 @@ pub fn check(options: &Options, place: &Place) -> anyhow::Result<Vec<Checked>> {
         all.push(own(&mut stage, Subject::Redis, load, "Redis, SET NX PX")?);
         all.push(redis_benchmark(options, &mut stage, load)?);
     }
-    let noop = Load { workload: "noop", ..FOUR };
+    let noop = FOUR.noop();
     all.push(own(&mut stage, Subject::Onced, noop, "the no-op call")?);
     all.push(h2load(options, place, &mut stage, noop)?);
     let reserve = "onced, Reserve of new keys";

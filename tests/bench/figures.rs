@@ -67,10 +67,10 @@ pub fn judged(book: &Book) -> Vec<Judged> {
         (
             "Reserve of new keys against the no-op call, 4 × 64",
             onced(FOUR),
-            onced(at("noop", FOUR)),
+            onced(FOUR.noop()),
             0.5,
         ),
-        ("… 256 × 1", onced(MANY), onced(at("noop", MANY)), 0.85),
+        ("… 256 × 1", onced(MANY), onced(MANY.noop()), 0.85),
         ("… against Redis, appendfsync always, 4 × 64", onced(FOUR), (Subject::Redis, FOUR), 1.2),
         ("… against Redis, appendfsync always, 256 × 1", onced(MANY), (Subject::Redis, MANY), 1.2),
         ("… against PostgreSQL, 64 × 1", onced(POOL), (Subject::Postgres, POOL), 8.0),
@@ -84,13 +84,13 @@ pub fn judged(book: &Book) -> Vec<Judged> {
         (
             "Lookup against the no-op call, 4 × 64",
             onced(at("lookup", FOUR)),
-            onced(at("noop", FOUR)),
+            onced(FOUR.noop()),
             0.8,
         ),
         (
             "Replay of 1 KiB against the no-op call, 4 × 64",
             onced(at("replay", FOUR)),
-            onced(at("noop", FOUR)),
+            onced(FOUR.noop()),
             0.8,
         ),
         (
@@ -133,15 +133,23 @@ pub fn judged(book: &Book) -> Vec<Judged> {
     judged
 }
 
-/// The rate of one against that of another, round by round.
+/// The rate of one against that of another, round by round; where that is another program, with
+/// what a call that does nothing comes to against it, which no call of onced can exceed.
 fn ratio(book: &Book, what: &str, one: Entry, other: Entry, bar: f64) -> Option<Judged> {
     let (ones, others) =
         (book.figures(one, |window| window.rate), book.figures(other, |window| window.rate));
-    let ratios = ones.iter().zip(&others).map(|(one, other)| one / other).collect();
-    let (figure, one, other) = (Spread::of(ratios)?, Spread::of(ones)?, Spread::of(others)?);
+    let ratios = |ones: &[f64]| ones.iter().zip(&others).map(|(one, other)| one / other).collect();
+    let figure = Spread::of(ratios(&ones))?;
+    let ceilings = match other.0.is_onced() {
+        true => Vec::new(),
+        false => book.figures((one.0, one.1.noop()), |window| window.rate),
+    };
+    let ceiling = Spread::of(ratios(&ceilings))
+        .map_or(String::new(), |it| format!("; the no-op call: {:.2}", it.median));
+    let (one, other) = (Spread::of(ones)?.median, Spread::of(others)?.median);
     Some(Judged {
         what: what.to_owned(),
-        measured: format!("{}/s against {}/s", thousands(one.median), thousands(other.median)),
+        measured: format!("{}/s against {}/s{ceiling}", thousands(one), thousands(other)),
         figure,
         unit: "",
         bar: Bar::AtLeast(bar),

@@ -63,6 +63,11 @@ impl Load {
         Self { workload, connections, in_flight, response_bytes: 1_024 }
     }
 
+    /// As many calls at once that do nothing: the ceiling of what onced can answer.
+    pub fn noop(self) -> Self {
+        Self { workload: "noop", ..self }
+    }
+
     /// As people write it: connections × calls in flight on each.
     pub fn shape(&self) -> String {
         format!("{} × {}", self.connections, self.in_flight)

@@ -63,15 +63,15 @@ pub fn entries(options: &Options, subjects: &BTreeSet<Subject>) -> Vec<Entry> {
             entries.push((subject, load));
         }
     };
-    let noop = |load: Load| Load { workload: "noop", ..load };
     if options.wants(Group::Peers) {
         for load in [FOUR, MANY] {
             add(Subject::Onced, load);
-            add(Subject::Onced, noop(load));
+            add(Subject::Onced, load.noop());
             add(Subject::Redis, load);
         }
         add(Subject::Etcd, FOUR);
         add(Subject::Onced, POOL);
+        add(Subject::Onced, POOL.noop());
         add(Subject::Postgres, POOL);
         add(Subject::Onced, BATCH);
         add(Subject::Redis, PIPELINED);
@@ -100,7 +100,7 @@ pub fn entries(options: &Options, subjects: &BTreeSet<Subject>) -> Vec<Entry> {
         }
     }
     if options.wants(Group::Features) {
-        for load in [FOUR, noop(FOUR)] {
+        for load in [FOUR, FOUR.noop()] {
             for subject in [Subject::Onced, Subject::OncedTls, Subject::OncedMetrics] {
                 add(subject, load);
             }

@@ -52,6 +52,11 @@ impl Subject {
         }
     }
 
+    /// Whether it is a server of this project.
+    pub fn is_onced(self) -> bool {
+        self.server() == "onced"
+    }
+
     /// As `onced bench` calls what listens there.
     fn server(self) -> &'static str {
         match self {
