@@ -1,15 +1,14 @@
 //! The engine on RocksDB.
 //!
-//! Read in this order: [`schema`] is what lies on disk, [`batch`] decides, over records of which
-//! `together` says how many are read at once, `writer` decides a batch under one mutex and puts it
-//! into the log under another, `unwritten` is what the next batch sees of it meanwhile, [`sync`]
-//! makes the log durable on a thread of its own, [`turn`] is how callers form batches without a
-//! thread of their own, and [`wait`] how they wait for somebody else's reservation. `sweep` frees
-//! what is over, `list` reads pages off to the side, `erase` empties a namespace step by step, and
-//! [`migrate`] is what happens once, when a directory of an earlier format is opened. [`backup`]
-//! makes backups of a running store,
-//! [`restore`] makes a store of one, and [`verify`] holds everything in a store against everything
-//! else.
+//! Read in this order: [`schema`] is what lies on disk, and `settings` how RocksDB is set for it,
+//! [`batch`] decides, over records of which `together` says how many are read at once, `writer`
+//! decides a batch under one mutex and puts it into the log under another, `unwritten` is what the
+//! next batch sees of it meanwhile, [`sync`] makes the log durable on a thread of its own, [`turn`]
+//! is how callers form batches without a thread of their own, and [`wait`] how they wait for
+//! somebody else's reservation. `sweep` frees what is over, `list` reads pages off to the side,
+//! `erase` empties a namespace step by step, and [`migrate`] is what happens once, when a directory
+//! of an earlier format is opened. [`backup`] makes backups of a running store, [`restore`] makes a
+//! store of one, and [`verify`] holds everything in a store against everything else.
 //!
 //! How the promises are kept:
 //! 1. Every batch is decided under one mutex, over what is written, what the batch before it
@@ -41,6 +40,7 @@ mod list;
 mod migrate;
 pub mod restore;
 pub mod schema;
+mod settings;
 mod sweep;
 mod sync;
 mod together;

@@ -1,4 +1,5 @@
-//! The tables on disk: their names, their settings, how they are opened, read and written.
+//! The tables on disk: their names, how they are opened, read and written. How RocksDB is set for
+//! them is in [`super::settings`].
 //!
 //! Names and persisted numbers are written out here and never reused. What is decided about
 //! their content is not here: see `batch.rs`.
@@ -7,14 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBAccess,
-    DBCompressionType, DBRawIteratorWithThreadMode, DBRecoveryMode, ErrorKind, FlushOptions,
-    LogLevel, Options, ReadOptions, WriteBatch, WriteOptions,
+    ColumnFamily, DB, DBAccess, DBRawIteratorWithThreadMode, ErrorKind, FlushOptions, ReadOptions,
+    WriteBatch, WriteOptions,
 };
 use tracing::error;
 
 use super::batch::{Change, Found, GraceWindow, Source};
-use super::{directory, migrate, view};
+use super::{directory, migrate, settings, view};
 use crate::domain::{FencingToken, Moment, Namespace};
 use crate::storage::codec::{self, Stored};
 use crate::storage::erase::Erase;
@@ -53,22 +53,6 @@ const META_RUN: &[u8] = b"run";
 const META_USAGE: &[u8] = b"usage/";
 /// What the progress of an erase is stored under, followed by its namespace; since format 2.
 const META_ERASE: &[u8] = b"erase/";
-
-/// Logs are flushed to tables past this size, so that a restart after a kill replays little.
-const MAX_LOG_BYTES: u64 = 128 << 20;
-
-/// At least so many log files are written over instead of allocated anew: an fdatasync on blocks
-/// that exist takes about half the time of one that also allocates.
-const RECYCLED_LOGS: usize = 6;
-
-/// A table on its way to the disk is handed to it in pieces of so many bytes. Handed over as a
-/// whole, with its last sync, a commit of the log would have to wait behind all of it.
-const TABLE_BYTES_PER_WRITEBACK: u64 = 1 << 20;
-
-/// A piece waits until the one before it is written: tables are made faster than a disk takes them,
-/// and a commit of the log would have to wait behind all that is queued. The binding has no method
-/// for it, but takes RocksDB's options by their names.
-const ONE_PIECE_AT_A_TIME: &str = "strict_bytes_per_sync=true";
 
 /// A larger record that was read with others is let go, and read again when it is asked for: whoever
 /// asks may have left, or there may be no room for the answer.
@@ -109,18 +93,9 @@ impl Tables {
     /// Opens the database in `path`, and creates it if there is none.
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, OpenError> {
         directory::make(path)?;
-        let mut db_options = db_options();
-        db_options.create_if_missing(true);
-        db_options.create_missing_column_families(true);
-        db_options.set_recycle_log_file_num(recycled_logs(options));
-        let cache = Cache::new_lru_cache(options.block_cache_bytes);
-        let families = [
-            ColumnFamilyDescriptor::new(RECORDS, records_options(options, &cache)),
-            ColumnFamilyDescriptor::new(EXPIRY, index_options(options, &cache)),
-            ColumnFamilyDescriptor::new(HOLDS, holds_options(options, &cache)),
-            ColumnFamilyDescriptor::new(META, table_options(options)),
-        ];
-        let db = match DB::open_cf_descriptors(&db_options, path, families) {
+        let (database, families) =
+            (settings::database_to_write(options), settings::families(options));
+        let db = match DB::open_cf_descriptors(&database, path, families) {
             Ok(db) => db,
             Err(error) => {
                 // A later format may have tables that RocksDB does not open without a name;
@@ -143,7 +118,7 @@ impl Tables {
         if !path.join("CURRENT").exists() {
             return Err(OpenError::Missing { path: path.to_owned() });
         }
-        let options = db_options();
+        let options = settings::database();
         let there = DB::list_cf(&options, path).map_err(|error| open_error(path, &error))?;
         let is_there = |name: &&str| *name != HOLDS || there.iter().any(|it| it == HOLDS);
         let families = [RECORDS, EXPIRY, HOLDS, META].into_iter().filter(is_there);
@@ -582,79 +557,4 @@ fn open_error(path: &Path, error: &rocksdb::Error) -> OpenError {
         }
         _ => OpenError::Unavailable { path, cause },
     }
-}
-
-fn db_options() -> Options {
-    let named = Options::default().get_options_from_string(ONE_PIECE_AT_A_TIME);
-    let mut options = named.expect("RocksDB has this option");
-    // The engine writes under one mutex.
-    options.set_allow_concurrent_memtable_write(false);
-    options.set_max_background_jobs(2);
-    options.set_max_total_wal_size(MAX_LOG_BYTES);
-    options.set_bytes_per_sync(TABLE_BYTES_PER_WRITEBACK);
-    // A torn tail is what a power cut leaves: nothing in it was acknowledged. This is also the
-    // only mode that goes with recycled logs.
-    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
-    options.set_keep_log_file_num(4);
-    options.set_log_level(LogLevel::Warn);
-    options
-}
-
-/// As many as one flush lets go: a log begins with each memtable, of the records and of the index
-/// of expiry, whose entries are half as large.
-fn recycled_logs(options: &StoreOptions) -> usize {
-    (usize::from(options.memtables_per_flush) * 3 / 2).max(RECYCLED_LOGS)
-}
-
-fn table_options(options: &StoreOptions) -> Options {
-    let mut table = Options::default();
-    table.set_write_buffer_size(options.memtable_bytes);
-    table.set_max_write_buffer_number(options.memtables_per_table.into());
-    table.set_min_write_buffer_number_to_merge(options.memtables_per_flush.into());
-    // What is flushed is soon merged, and much of it is over by then: only what stays is compressed.
-    table.set_compression_per_level(&[DBCompressionType::None, DBCompressionType::Lz4]);
-    table
-}
-
-fn records_options(options: &StoreOptions, cache: &Cache) -> Options {
-    let mut table = table_options(options);
-    // Most reads look for a key that is absent: a bloom filter in front of the memtable, and
-    // one in front of each table, answer them without a search. The filters stay in memory
-    // with their tables, outside the cache; evicted filters cost nine tenths of the rate.
-    table.set_memtable_whole_key_filtering(true);
-    // About 20 bits for each record of a full memtable: a larger filter would leave the
-    // processor's cache, and each look at it would cost more than it saves.
-    table.set_memtable_prefix_bloom_ratio(0.02);
-    let mut blocks = block_options(options, cache);
-    blocks.set_bloom_filter(10.0, false);
-    table.set_block_based_table_factory(&blocks);
-    table
-}
-
-fn block_options(options: &StoreOptions, cache: &Cache) -> BlockBasedOptions {
-    let mut blocks = BlockBasedOptions::default();
-    blocks.set_block_cache(cache);
-    if options.filters_in_cache {
-        // They are the last to be evicted, and those of the youngest tables never are.
-        blocks.set_cache_index_and_filter_blocks(true);
-        blocks.set_cache_index_and_filter_blocks_with_high_priority(true);
-        blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
-    }
-    blocks
-}
-
-fn index_options(options: &StoreOptions, cache: &Cache) -> Options {
-    let mut table = table_options(options);
-    table.set_block_based_table_factory(&block_options(options, cache));
-    table
-}
-
-fn holds_options(options: &StoreOptions, cache: &Cache) -> Options {
-    let mut table = index_options(options, cache);
-    // Entries go from the front: without this, whoever reads on from there would walk
-    // over the remains of all that went before. In the index of expiry only the sweeper reads,
-    // which knows how far it has come, and the merges that this asks for would cost more than
-    // the one walk after a start.
-    table.add_compact_on_deletion_collector_factory(4_096, 1_024, 0.5);
-    table
 }
