@@ -93,8 +93,8 @@ impl Tables {
     /// Opens the database in `path`, and creates it if there is none.
     pub fn open(path: &Path, options: &StoreOptions) -> Result<Self, OpenError> {
         directory::make(path)?;
-        let (database, families) =
-            (settings::database_to_write(options), settings::families(options));
+        let database = settings::database_to_write(options);
+        let families = settings::families(options);
         let db = match DB::open_cf_descriptors(&database, path, families) {
             Ok(db) => db,
             Err(error) => {

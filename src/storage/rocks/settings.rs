@@ -131,13 +131,10 @@ mod tests {
 
     /// What RocksDB says that it runs with, as lines of one section.
     fn said(path: &Path, section: &str) -> Vec<String> {
-        let files = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path());
-        let is_options = |path: &std::path::PathBuf| {
-            path.file_name()
-                .is_some_and(|name| name.to_str().is_some_and(|name| name.starts_with("OPTIONS-")))
-        };
-        let latest = files.filter(is_options).max().expect("RocksDB writes them down");
-        let text = fs::read_to_string(latest).unwrap();
+        let names = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name());
+        let names = names.filter_map(|name| name.into_string().ok());
+        let latest = names.filter(|name| name.starts_with("OPTIONS-")).max();
+        let text = fs::read_to_string(path.join(latest.expect("it writes them down"))).unwrap();
         let lines = text.lines().map(str::trim).skip_while(|line| *line != section).skip(1);
         lines.take_while(|line| !line.starts_with('[')).map(str::to_owned).collect()
     }
