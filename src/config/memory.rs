@@ -73,7 +73,7 @@ pub struct MemoryPlan {
     pub memtables_per_table: u8,
     /// How many of them are flushed together.
     pub memtables_per_flush: u8,
-    /// How many records, each of any size, are read together where several are reserved.
+    /// How many records, each of any size, are read together where several are reserved, or over.
     pub records_read_together: u8,
     /// Whether filters and indices of tables lie in the block cache, where they are bounded and
     /// may have to be read again.

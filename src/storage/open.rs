@@ -75,8 +75,9 @@ pub struct StoreOptions {
     /// How many memtables of a table are flushed together, once they are full: less than there may
     /// be. Where the log gets too long they are flushed earlier.
     pub memtables_per_flush: u8,
-    /// How many records are read together where several are reserved. Each may be as large as a
-    /// response may be; one at a time takes longer and least memory. RocksDB takes no more than 32.
+    /// How many records are read together where several are reserved, and beside that where they
+    /// are over. Each may be as large as a response may be; one at a time takes longer and least
+    /// memory. RocksDB takes no more than 32.
     pub records_read_together: u8,
     /// The size of the block cache in bytes.
     pub block_cache_bytes: usize,

@@ -230,6 +230,7 @@ conformance! {
         promise_4_purging_changes_no_answer_across_restarts_either,
         promise_4_a_purge_spares_what_is_still_retained,
         promise_4_a_purge_frees_what_is_over_step_by_step,
+        promise_4_a_purge_takes_large_records_and_small_ones_for_what_they_are,
         promise_4_the_sweeper_frees_what_is_over,
     }
     waiting {

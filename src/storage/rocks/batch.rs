@@ -269,21 +269,17 @@ impl<'a, S: Source> Batch<'a, S> {
         record_keys: impl Iterator<Item = &'k [u8]>,
         together: &mut Together,
     ) {
-        let mut record_keys: Vec<_> = record_keys.collect();
+        let record_keys: Vec<_> = record_keys.collect();
         self.overlay.reserve(record_keys.len());
-        record_keys.sort_unstable();
-        record_keys.dedup();
-        let mut rest = record_keys.as_slice();
-        while let Some(next) = together.split_off(&mut rest) {
-            let found = self.source.read_together(next);
-            together.learn(found.iter().all(Option::is_some));
-            for (record_key, found) in next.iter().zip(found) {
-                if let Some(found) = found {
-                    let entry = self.entry(record_key, found);
-                    self.overlay.insert(record_key.to_vec(), entry);
-                }
-            }
-        }
+        let source = self.source;
+        together.read(
+            record_keys,
+            |keys| source.read_together(keys),
+            |record_key, found| {
+                let entry = self.entry(record_key, found);
+                self.overlay.insert(record_key.to_vec(), entry);
+            },
+        );
     }
 
     /// Decides `command`. The flag says whether it changed anything.

@@ -64,6 +64,7 @@ use tokio::sync::{Semaphore, watch};
 use self::backup::Backups;
 use self::schema::Tables;
 use self::sync::SyncQueue;
+use self::together::Together;
 use self::turn::{Lanes, Turn};
 use self::wait::Waited;
 use self::writer::Writer;
@@ -106,8 +107,9 @@ pub struct RocksEngine {
 
 /// What callers, turns and the engine's threads share.
 struct Core {
-    /// Held for the whole of a step of the sweeper, and taken before the writer's mutex.
-    sweeping: Mutex<()>,
+    /// Held for the whole of a step of the sweeper, and taken before the writer's mutex: what the
+    /// steps before it have learned.
+    sweeping: Mutex<Together>,
     writer: Mutex<Writer>,
     /// Held while a batch is put into the log. Taken after the writer's mutex.
     writing: Mutex<()>,
@@ -136,7 +138,7 @@ impl RocksEngine {
         let sync = SyncQueue::new(condition.clone(), Arc::clone(&alarm));
         let writer = Writer::recover(Arc::clone(&tables), path, clock, options)?;
         let core = Arc::new(Core {
-            sweeping: Mutex::default(),
+            sweeping: Mutex::new(Together::at_most(options.records_read_together.into())),
             writer: Mutex::new(writer),
             writing: Mutex::default(),
             sync,

@@ -384,6 +384,27 @@ impl Tables {
         self.read_as(record_key, &self.read_once_options)
     }
 
+    /// The same as [`Source::read_together`] for such records.
+    pub fn read_once_together(&self, record_keys: &[&[u8]]) -> Vec<Option<Found>> {
+        self.read_together_as(record_keys, &self.read_once_options)
+    }
+
+    fn read_together_as(&self, record_keys: &[&[u8]], options: &ReadOptions) -> Vec<Option<Found>> {
+        if self.faults.as_ref().is_some_and(|faults| faults.awaits(Operation::Read)) {
+            return vec![None; record_keys.len()];
+        }
+        let records = self.family(RECORDS);
+        let read = self.db.batched_multi_get_cf_opt(records, record_keys, true, options);
+        let found = read.into_iter().map(|read| match read {
+            Ok(None) => Some(None),
+            Ok(Some(bytes)) if bytes.len() <= MAX_BYTES_READ_AHEAD => {
+                view::decode(&bytes).ok().map(|stored| Some((stored, bytes.len())))
+            }
+            Ok(Some(_)) | Err(_) => None,
+        });
+        found.collect()
+    }
+
     fn read_as(&self, record_key: &[u8], options: &ReadOptions) -> Result<Found, EngineError> {
         if self.faults.as_ref().is_some_and(|faults| faults.meet(Operation::Read).is_some()) {
             return Err(EngineError::Unavailable);
@@ -454,19 +475,7 @@ impl Source for Tables {
     }
 
     fn read_together(&self, record_keys: &[&[u8]]) -> Vec<Option<Found>> {
-        if self.faults.as_ref().is_some_and(|faults| faults.awaits(Operation::Read)) {
-            return vec![None; record_keys.len()];
-        }
-        let (records, options) = (self.family(RECORDS), &self.read_options);
-        let read = self.db.batched_multi_get_cf_opt(records, record_keys, true, options);
-        let found = read.into_iter().map(|read| match read {
-            Ok(None) => Some(None),
-            Ok(Some(bytes)) if bytes.len() <= MAX_BYTES_READ_AHEAD => {
-                view::decode(&bytes).ok().map(|stored| Some((stored, bytes.len())))
-            }
-            Ok(Some(_)) | Err(_) => None,
-        });
-        found.collect()
+        self.read_together_as(record_keys, &self.read_options)
     }
 
     fn usage(&self, namespace: &[u8]) -> Result<Usage, EngineError> {

@@ -15,7 +15,8 @@ use tracing::warn;
 
 use super::Core;
 use super::batch::{Batch, Change, Found, Source};
-use super::schema::DiskError;
+use super::schema::{DiskError, Tables};
+use super::together::Together;
 use super::unwritten::Shown;
 use crate::domain::Moment;
 use crate::storage::{EngineError, Purged, Usage, keys};
@@ -83,7 +84,7 @@ impl Core {
     /// record whose retention is over has no lease that runs, so whoever waited for it is due
     /// already, and granted the same with the record and without it.
     pub(super) fn purge(&self, limit: usize) -> Result<Purged, EngineError> {
-        let _one_at_a_time = self.sweeping.lock().unwrap();
+        let mut together = self.sweeping.lock().unwrap();
         let (tables, swept_to, seen_at) = {
             let (mut writer, _writing) = self.alone()?;
             let setting = writer.setting();
@@ -98,11 +99,7 @@ impl Core {
             (tables, setting.swept_to, setting.now)
         };
         let due = tables.due(&swept_to, seen_at, limit);
-        let mut records: HashMap<_, _> = due
-            .iter()
-            .flatten()
-            .map(|(_, record_key)| (record_key.clone(), tables.read_once(record_key)))
-            .collect();
+        let mut records = read_due(&tables, due.as_deref().unwrap_or_default(), &mut together);
 
         let mut writer = self.writer()?;
         let began_at = Instant::now();
@@ -137,6 +134,26 @@ impl Core {
         self.sync.meters.swept(records, now, due.last().filter(|_| more).map(|(at, _)| *at));
         Ok(Purged { records, more, kept_out: began_at.elapsed() })
     }
+}
+
+/// Reads the records that `due` is about, as many `together` as may be.
+fn read_due(
+    tables: &Tables,
+    due: &[(Moment, Vec<u8>)],
+    together: &mut Together,
+) -> HashMap<Vec<u8>, Read> {
+    let record_keys = due.iter().map(|(_, record_key)| record_key.as_slice());
+    let mut records = HashMap::with_capacity(due.len());
+    let read = |record_keys: &[&[u8]]| tables.read_once_together(record_keys);
+    together.read(record_keys.clone().collect(), read, |record_key, found| {
+        records.insert(record_key.to_vec(), Ok(found));
+    });
+    for record_key in record_keys {
+        if !records.contains_key(record_key) {
+            records.insert(record_key.to_vec(), tables.read_once(record_key));
+        }
+    }
+    records
 }
 
 #[cfg(test)]

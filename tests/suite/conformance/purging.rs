@@ -94,6 +94,35 @@ pub fn promise_4_a_purge_frees_what_is_over_step_by_step(lab: Lab) -> Verdict {
     Ok(())
 }
 
+pub fn promise_4_a_purge_takes_large_records_and_small_ones_for_what_they_are(lab: Lab) -> Verdict {
+    // Given records whose first end comes at once, some large, some small, and of both kinds some
+    // that their completion retains.
+    let store = lab.open();
+    let brief = reserve_with(ANN, |it| (it.lease, it.retention) = (secs(1), secs(1)));
+    let is_large = |key| key % 5 == 4;
+    let is_retained = |key| key % 3 == 2;
+    for key in 0..90 {
+        let completion = complete_with(ANN, |it| {
+            it.response.payload = vec![7; if is_large(key) { 8 << 10 } else { 8 }];
+            it.retention = secs(if is_retained(key) { 3_600 } else { 1 });
+        });
+        store.granted(&format!("{key}"), brief.clone());
+        store.decide(&format!("{key}"), completion);
+    }
+    let before: Vec<_> = (0..90).map(|key| store.lookup(&format!("{key}"))).collect();
+    lab.clock.advance(secs(60));
+
+    // Then a purge takes those that are over, and no others.
+    assert_eq!(store.purge_all(), 60);
+    for (key, before) in before.into_iter().enumerate() {
+        let retained = before.filter(|_| is_retained(key));
+        assert_eq!(store.lookup(&format!("{key}")), retained, "{key}");
+    }
+    lab.clock.advance(secs(3_600));
+    assert_eq!(store.purge_all(), 30);
+    Ok(())
+}
+
 pub fn promise_4_the_sweeper_frees_what_is_over(lab: Lab) -> Verdict {
     // Given 1,000 records that are over.
     let store = lab.open();

@@ -50,7 +50,8 @@ use self::threads::Mutex;
 use self::turn::Lanes;
 use self::wait::Waited;
 use self::writer::Writer;
-use super::{batch, disk, together};
+use super::together::{self, Together};
+use super::{batch, disk};
 use crate::clock::ManualClock;
 use crate::domain::{
     Command, Complete, Decision, Fingerprint, LeaseExpiryAction, Moment, Outcome, OwnerToken,
@@ -64,7 +65,7 @@ use crate::storage::{Condition, Decided, EngineError, Patience, StoreOptions};
 
 /// What callers, turns and the sync thread share, as in the real engine.
 struct Core {
-    sweeping: Mutex<()>,
+    sweeping: Mutex<Together>,
     writer: Mutex<Writer>,
     writing: Mutex<()>,
     sync: Arc<SyncQueue>,
@@ -96,7 +97,7 @@ impl Engine {
         let writer =
             Writer::recover(tables.clone(), Path::new("."), clock.clone(), &options).unwrap();
         let core = Arc::new(Core {
-            sweeping: Mutex::default(),
+            sweeping: Mutex::new(Together::at_most(options.records_read_together.into())),
             writer: Mutex::new(writer),
             writing: Mutex::default(),
             sync: sync.clone(),

@@ -120,6 +120,10 @@ impl Tables {
         self.read(record_key)
     }
 
+    pub fn read_once_together(&self, record_keys: &[&[u8]]) -> Vec<Option<Found>> {
+        self.read_together(record_keys)
+    }
+
     pub fn background_errors(&self) -> u64 {
         0
     }
