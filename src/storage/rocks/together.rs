@@ -1,9 +1,10 @@
 //! How many records are read together.
 //!
 //! What is reserved is mostly not on record, and to find that out for several keys at once takes
-//! RocksDB little more than half of the time. To find those that are over, for the sweeper, it takes
-//! a fifth less. But it reads whatever it finds, and records may be large. So they are read together only as long as they are small: where one was not, those
-//! that come next are read alone, and then two together, four, and so on.
+//! RocksDB little more than half of the time. The sweeper, which finds its records, is spared a
+//! fifth of its time. But RocksDB reads whatever it finds, and records may be large. So they are
+//! read together only as long as they are small: where one was not, those that come next are read
+//! alone, and then two together, four, and so on.
 
 use super::batch::Found;
 
