@@ -60,9 +60,8 @@ fn main() -> ExitCode {
 fn measure(options: &Options) -> anyhow::Result<()> {
     let began_at = Instant::now();
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it lies in the target");
-    let data = options.data.clone().unwrap_or_else(|| target.join("bench-data"));
     let out = options.out.clone().unwrap_or_else(|| target.join("bench"));
-    let place = Place::new(&data)?;
+    let place = Place::new(&place::for_all_servers(options.data.as_deref(), target)?)?;
     let mut report = Report { facts: place.facts()?, versions: versions(), ..Report::default() };
 
     let mut stage = Stage::new(options, &place);

@@ -2,13 +2,19 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::path::{Path, PathBuf};
+use std::path::{self, Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
+
+use crate::contestant::is_root;
+
+/// Where data goes if the target directory will not do; a disk, since what is there outlives a
+/// restart of the machine.
+const FOR_EVERYBODY: &str = "/var/tmp/onced-bench";
 
 /// The directory that all data goes to.
 pub struct Place {
@@ -80,6 +86,28 @@ impl Place {
             "file_system": self.file_system,
         }))
     }
+}
+
+/// Where data goes that all servers can reach: to `chosen`, or else to the target directory if that
+/// will do.
+pub fn for_all_servers(chosen: Option<&Path>, target: &Path) -> anyhow::Result<PathBuf> {
+    let directory = path::absolute(chosen.unwrap_or(&target.join("bench-data")))?;
+    let Some(closed) = closed_to_others(&directory) else {
+        return Ok(directory);
+    };
+    ensure!(
+        chosen.is_none(),
+        "PostgreSQL does not run as root, and others may not enter {}; give --data elsewhere",
+        closed.display()
+    );
+    eprintln!("Others may not enter {}, so data goes to {FOR_EVERYBODY}", closed.display());
+    Ok(FOR_EVERYBODY.into())
+}
+
+/// For root, whose PostgreSQL runs as another user: what of `path` is there and others may not enter.
+fn closed_to_others(path: &Path) -> Option<&Path> {
+    let is_closed = |it: &&Path| fs::metadata(it).is_ok_and(|found| found.mode() & 0o001 == 0);
+    path.ancestors().filter(|_| is_root()).find(is_closed)
 }
 
 /// `Linux 6.18` of `Linux 6.18.44-cloud`: whoever built it says nothing about a figure.

@@ -32,12 +32,7 @@ impl Postgres {
         let mut init = kept(&programs.join("initdb"), Some(USER));
         init.args(["-D", text(&cluster), "-U", USER, "-A", "trust", "-E", "UTF8", "--no-locale"]);
         let made = init.output()?;
-        ensure!(
-            made.status.success(),
-            "initdb failed; can the user {USER} reach {}? {}",
-            directory.display(),
-            String::from_utf8_lossy(&made.stderr)
-        );
+        ensure!(made.status.success(), "initdb failed: {}", String::from_utf8_lossy(&made.stderr));
         let port = free_port()?;
         let mut command = kept(&programs.join("postgres"), Some(USER));
         command.args(["-D", text(&cluster)]);
