@@ -119,6 +119,11 @@ fn measure(options: &Options) -> anyhow::Result<()> {
     });
     report.minutes = began_at.elapsed().as_secs_f64() / 60.0;
     report.write(options, &out)?;
+    drop(stage);
+    if options.data.is_none() {
+        // Gigabytes, which nobody asked for; a run that failed leaves them to be looked at.
+        std::fs::remove_dir_all(&place.directory)?;
+    }
     eprintln!("Table, JSON and plots are in {}", out.display());
     Ok(())
 }
