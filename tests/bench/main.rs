@@ -61,7 +61,7 @@ fn measure(options: &Options) -> anyhow::Result<()> {
     let began_at = Instant::now();
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it lies in the target");
     let out = options.out.clone().unwrap_or_else(|| target.join("bench"));
-    let place = Place::new(&place::for_all_servers(options.data.as_deref(), target)?)?;
+    let place = Place::of_all_servers(options.data.as_deref(), target)?;
     let mut report = Report { facts: place.facts()?, versions: versions(), ..Report::default() };
 
     let mut stage = Stage::new(options, &place);
@@ -119,11 +119,6 @@ fn measure(options: &Options) -> anyhow::Result<()> {
     });
     report.minutes = began_at.elapsed().as_secs_f64() / 60.0;
     report.write(options, &out)?;
-    drop(stage);
-    if options.data.is_none() {
-        // Gigabytes, which nobody asked for; a run that failed leaves them to be looked at.
-        std::fs::remove_dir_all(&place.directory)?;
-    }
     eprintln!("Table, JSON and plots are in {}", out.display());
     Ok(())
 }

@@ -25,7 +25,7 @@ pub struct Options {
     #[arg(long, default_value = "10000000")]
     pub records: u64,
     /// Where the data of all servers goes: on a disk [default: bench-data in the target directory,
-    /// or /var/tmp/onced-bench for root where others may not enter that]
+    /// or for root, where others may not enter that, a temporary one in /var/tmp]
     #[arg(long)]
     pub data: Option<PathBuf>,
     /// Where JSON, table and plots go [default: bench in the target directory]

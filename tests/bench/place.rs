@@ -1,7 +1,7 @@
 //! Where it is measured: the disk that the data lies on, and the machine around it.
 
-use std::fs::{self, File};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _, PermissionsExt as _};
 use std::path::{self, Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::contestant::is_root;
 
 /// Where data goes if the target directory will not do; a disk, since what is there outlives a
 /// restart of the machine.
-const FOR_EVERYBODY: &str = "/var/tmp/onced-bench";
+const FOR_EVERYBODY: &str = "/var/tmp";
 
 /// The directory that all data goes to.
 pub struct Place {
@@ -22,9 +23,29 @@ pub struct Place {
     file_system: String,
     /// Where the system counts what the disk was asked to do.
     counters: PathBuf,
+    /// Removes the directory in the end, where nothing else would.
+    _temporary: Option<TempDir>,
 }
 
 impl Place {
+    /// A place that all servers can reach: `chosen`, or else in the target directory if that will do.
+    pub fn of_all_servers(chosen: Option<&Path>, target: &Path) -> anyhow::Result<Self> {
+        let directory = path::absolute(chosen.unwrap_or(&target.join("bench-data")))?;
+        let Some(closed) = closed_to_others(&directory) else { return Self::new(&directory) };
+        ensure!(
+            chosen.is_none(),
+            "PostgreSQL does not run as root, and others may not enter {}; give --data elsewhere",
+            closed.display()
+        );
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("onced-bench-").permissions(Permissions::from_mode(0o755));
+        let temporary = builder.tempdir_in(FOR_EVERYBODY)?;
+        let (closed, open) = (closed.display(), temporary.path().display());
+        eprintln!("Others may not enter {closed}, so data goes to {open}");
+        let place = Self::new(temporary.path())?;
+        Ok(Self { _temporary: Some(temporary), ..place })
+    }
+
     /// Makes the directory, and makes sure that it is on a disk: on tmpfs a sync costs nothing.
     pub fn new(directory: &Path) -> anyhow::Result<Self> {
         fs::create_dir_all(directory)?;
@@ -38,7 +59,7 @@ impl Place {
         let device = fs::metadata(&directory)?.dev();
         let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
         let counters = format!("/sys/dev/block/{major}:{minor}/stat").into();
-        Ok(Self { directory, file_system, counters })
+        Ok(Self { directory, file_system, counters, _temporary: None })
     }
 
     /// How often the disk has been told to keep what it was given; `None` where the system does
@@ -88,26 +109,10 @@ impl Place {
     }
 }
 
-/// Where data goes that all servers can reach: to `chosen`, or else to the target directory if that
-/// will do.
-pub fn for_all_servers(chosen: Option<&Path>, target: &Path) -> anyhow::Result<PathBuf> {
-    let directory = path::absolute(chosen.unwrap_or(&target.join("bench-data")))?;
-    let Some(closed) = closed_to_others(&directory) else {
-        return Ok(directory);
-    };
-    ensure!(
-        chosen.is_none(),
-        "PostgreSQL does not run as root, and others may not enter {}; give --data elsewhere",
-        closed.display()
-    );
-    eprintln!("Others may not enter {}, so data goes to {FOR_EVERYBODY}", closed.display());
-    Ok(FOR_EVERYBODY.into())
-}
-
 /// For root, whose PostgreSQL runs as another user: what of `path` is there and others may not enter.
 fn closed_to_others(path: &Path) -> Option<&Path> {
     let is_closed = |it: &&Path| fs::metadata(it).is_ok_and(|found| found.mode() & 0o001 == 0);
-    path.ancestors().filter(|_| is_root()).find(is_closed)
+    path.ancestors().find(is_closed).filter(|_| is_root())
 }
 
 /// `Linux 6.18` of `Linux 6.18.44-cloud`: whoever built it says nothing about a figure.

@@ -8,12 +8,10 @@ use rustix::process::Signal;
 
 use crate::process::{Running, Server};
 
-/// What runs a program with every signal as it is by default: a shell script that runs the tests in
-/// the background ignores two, and what it starts would go on ignoring them.
-const WITH_ALL_SIGNALS: [&str; 2] = ["env", "--default-signal"];
-
-/// What runs a program without a terminal, as cron and systemd do.
-const DETACHED: [&str; 3] = ["setsid", WITH_ALL_SIGNALS[0], WITH_ALL_SIGNALS[1]];
+/// What runs a program without a terminal, as cron and systemd do, and with every signal as it is by
+/// default: a shell script that runs the tests in the background ignores two, and what it starts
+/// would go on ignoring them.
+const DETACHED: [&str; 3] = ["setsid", "env", "--default-signal"];
 
 /// Starts `script` without a terminal, and waits until it says that it has begun.
 fn begin(server: &Server, script: &str) -> Running {
@@ -114,8 +112,8 @@ fn with_a_terminal_its_keys_reach_the_command_once_and_it_reads_what_is_typed() 
     let script = "trap 'echo caught' INT; echo begun
                   until [ \"$line\" = typed ]; do read line; done; echo \"end $line\"";
     let shell = "exec \"$ONCED\" run job --server \"$ADDRESS\" -- sh -c \"$SCRIPT\"";
-    let mut command = Command::new(WITH_ALL_SIGNALS[0]);
-    command.args([WITH_ALL_SIGNALS[1], "script"]);
+    let mut command = Command::new("env");
+    command.args(["--default-signal", "script"]);
     command.args(["--quiet", "--return", "--command", shell, "/dev/null"]);
     command.env("ONCED", env!("CARGO_BIN_EXE_onced")).env("ADDRESS", &server.address);
     command.env("SCRIPT", script).env("SHELL", "/bin/sh");
